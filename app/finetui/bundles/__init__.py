@@ -1,0 +1,1 @@
+"""Run bundles: written once by lock, verified, compared and replayed."""

@@ -1,0 +1,1 @@
+"""The ground floor: errors, messages, text, files, knobs, the encoder, events and the way to workers."""

@@ -1,0 +1,98 @@
+"""Errors made to be shown: what is wrong, where, what was expected, and the command to try next.
+
+A `Problem` carries a code of the message table and the facts that fill it; its words are looked up only when it is
+shown, so one problem can be printed in English or Chinese and always written to JSON in English.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetui.core.messages import entry, t
+
+DONE = 0
+JOB_FAILED = 1
+USAGE = 2
+BAD_INPUT = 3
+MISMATCH = 4
+MACHINE = 5
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    code: str
+    """Key in the message table, such as `data.empty-file`."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """Values for the placeholders of the message."""
+    file: str | None = None
+    """The file it stands in, as the user named it."""
+    line: int | None = None
+    """Line in that file, from 1."""
+
+    def message(self, lang: str | None = None) -> str:
+        """What is wrong, in words."""
+        return t(self.code, lang, **self._facts())
+
+    def expected(self, lang: str | None = None) -> str | None:
+        """What would have been right, or None where the message says it all."""
+        return self._part("expected", lang)
+
+    def next(self, lang: str | None = None) -> str | None:
+        """The command to try next."""
+        return self._part("next", lang)
+
+    def _facts(self) -> dict[str, object]:
+        return {"file": self.file, "line": self.line, **self.facts}
+
+    def _part(self, part: str, lang: str | None) -> str | None:
+        return t(f"{self.code}#{part}", lang, **self._facts()) if part in entry(self.code) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as `--json` prints it, in English."""
+        return {
+            "code": self.code,
+            "message": self.message("en"),
+            "file": self.file,
+            "line": self.line,
+            "expected": self.expected("en"),
+            "next": self.next("en"),
+        }
+
+    def to_wire(self) -> dict[str, Any]:
+        """The problem as a worker hands it over: unrendered, so that the reader's language applies."""
+        facts = {key: value if isinstance(value, (int, float)) else str(value) for key, value in self.facts.items()}
+        return {"code": self.code, "facts": facts, "file": self.file, "line": self.line}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Problem:
+        """The inverse of `to_wire`."""
+        return cls(wire["code"], dict(wire.get("facts") or {}), wire.get("file"), wire.get("line"))
+
+
+class FinetuiError(Exception):
+    """One or more problems that end a command, and the exit code that it ends with."""
+
+    def __init__(self, problems: Problem | Iterable[Problem], exit_code: int = BAD_INPUT) -> None:
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.exit_code = exit_code
+        super().__init__("; ".join(problem.message("en") for problem in self.problems))
+
+
+def render(problems: Iterable[Problem], lang: str | None = None) -> str:
+    """The problems as lines for a terminal: `error: file:line: what`, then what was expected and the next command."""
+    lines: list[str] = []
+    for problem in problems:
+        where = t("errors.where", lang, file=problem.file, line=problem.line) if problem.line else problem.file
+        message = problem.message(lang)
+        shown = f"{where}: {message}" if where and str(where) not in message else message
+        lines.append(t("errors.error", lang, text=shown))
+        if expected := problem.expected(lang):
+            lines.append(t("errors.expected", lang, text=expected))
+        if command := problem.next(lang):
+            lines.append(t("errors.next", lang, command=command))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Base models: which they are, by content, and where they are found."""
