@@ -1,2 +1,194 @@
-"""placeholder"""
-def main() -> None: ...
+"""The command `finetui`: a flat table of verbs, each loaded when it is called, and one place where errors end."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from finetui import __version__
+from finetui.cli.common import help_option, option, print_json
+from finetui.core import home
+from finetui.core.errors import BAD_INPUT, INTERRUPTED, JOB_FAILED, MACHINE, USAGE, FinetuiError, Problem, render
+from finetui.core.messages import LANGUAGES, set_language, t
+
+COMMANDS = {
+    "demo": "demo",
+    "inspect": "data",
+    "convert": "data",
+    "preview": "data",
+    "recipes": "recipes",
+    "lock": "lock",
+    "verify": "bundles",
+    "run": "runs",
+    "replay": "runs",
+    "runs": "runs",
+    "watch": "runs",
+    "logs": "runs",
+    "stop": "runs",
+    "merge": "merge",
+    "chat": "chat",
+}
+"""The verbs in the order of the journey, and the module under `cli/` that holds each."""
+
+
+class Verbs(click.Group):
+    """The group of all commands, whose help imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of the journey."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load the module of one verb."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"finetui.cli.{COMMANDS[cmd_name]}")
+        found: click.Command = getattr(module, f"{cmd_name}_command")
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names.
+
+        Raises FinetuiError (exit 2) for an unknown word, with the nearest verb.
+        """
+        if args and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            facts = {"word": args[0], "near": near[0] if near else "--help"}
+            raise FinetuiError(Problem("cli.no-such-command", facts), USAGE)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Usage, the verbs with one line each, the flags."""
+        formatter.write(t("cli.usage-line", usage="finetui COMMAND [ARGUMENTS] [OPTIONS]") + "\n\n")
+        formatter.write_text(t("cli.about"))
+        with formatter.section(t("cli.commands")):
+            formatter.write_dl([(name, t(f"cli.short-{name}")) for name in COMMANDS])
+        with formatter.section(t("cli.options")):
+            records = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx)]
+            formatter.write_dl([record for record in records if record])
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """`--help`, with its help from the message table."""
+        return help_option()
+
+
+@click.command(cls=Verbs, invoke_without_command=True, no_args_is_help=False)
+@option("--lang", type=click.Choice(LANGUAGES), help_code="cli.opt-lang")
+@option("--version", is_flag=True, help_code="cli.opt-version")
+@click.pass_context
+def finetui(ctx: click.Context, lang: str | None, version: bool) -> int:
+    """The whole program."""
+    if lang:
+        set_language(lang)
+    if version:
+        print(f"finetui {__version__}")
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; every error ends here, in words."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that a test or an embedder put in place
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    _set_language_early(arguments)
+    try:
+        return int(finetui.main(list(arguments), prog_name="finetui", standalone_mode=False) or 0)
+    except FinetuiError as error:
+        if debug:
+            raise
+        _show(error.problems, as_json)
+        return error.exit_code
+    except click.ClickException as error:
+        _show([_usage_problem(error)], as_json)
+        return USAGE
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print(t("cli.interrupted"), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone: nothing more to say, also not at exit
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        _show([_system_problem(error)], as_json)
+        return MACHINE if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM) else BAD_INPUT
+    except Exception as error:
+        if debug:
+            raise
+        _show([_crash_problem(error)], as_json)
+        return JOB_FAILED
+
+
+def _set_language_early(arguments: Sequence[str]) -> None:
+    """Honour --lang wherever it stands, so that usage errors speak it too."""
+    set_language(None)
+    for position, word in enumerate(arguments):
+        value = word.partition("=")[2] if word.startswith("--lang=") else None
+        if word == "--lang" and position + 1 < len(arguments):
+            value = arguments[position + 1]
+        if value in LANGUAGES:
+            set_language(value)
+
+
+def _show(problems: Sequence[Problem], as_json: bool) -> None:
+    if as_json:
+        print_json({"errors": [problem.to_json() for problem in problems]})
+    print(render(problems), file=sys.stderr)
+
+
+def _usage_problem(error: click.ClickException) -> Problem:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "finetui"
+    if isinstance(error, click.NoSuchOption):
+        near = error.possibilities or difflib.get_close_matches(error.option_name, _options(context), 1)
+        facts = {"option": error.option_name, "command": path, "near": next(iter(near), "--help")}
+        return Problem("cli.no-such-option", facts)
+    if isinstance(error, click.MissingParameter):
+        names = error.param.make_metavar(context) if error.param and context else str(error.param_hint)
+        if isinstance(error.param, click.Option):
+            names = error.param.opts[0]
+        return Problem("cli.missing-parameter", {"parameter": names, "command": path})
+    if isinstance(error, click.BadParameter):
+        name = error.param.opts[0] if error.param else ""
+        return Problem("cli.bad-parameter", {"parameter": name, "command": path, "detail": error.message})
+    return Problem("cli.usage", {"command": path, "detail": error.format_message()})
+
+
+def _options(context: click.Context | None) -> list[str]:
+    return [name for parameter in context.command.params for name in parameter.opts] if context else []
+
+
+def _system_problem(error: OSError) -> Problem:
+    code = "cli.disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cli.system"
+    return Problem(code, {"error": error.strerror or str(error)}, file=str(error.filename) if error.filename else None)
+
+
+def _crash_problem(error: Exception) -> Problem:
+    """One line for the person; the traceback, without any local value, in a file."""
+    words = "".join(traceback.format_exception(error))
+    try:
+        log = home.folder("cache") / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
+        log.write_text(words, encoding="utf-8", errors="backslashreplace")
+        where = str(log)
+    except OSError as unwritable:
+        where = f"({unwritable.strerror})"
+    return Problem("cli.crash", {"error": type(error).__name__, "log": where})
