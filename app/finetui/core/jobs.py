@@ -98,7 +98,7 @@ class Session:
         return self._process.pid
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Hand over one request; `receive` or `ask` reads what comes of it. Also possible while an answer is under way."""
+        """Hand over one request, also while an answer is under way; `receive` or `ask` reads what comes of it."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a dead worker is reported by the reader, with its last words
             self._process.stdin.write(json.dumps(request, ensure_ascii=True) + "\n")

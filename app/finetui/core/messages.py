@@ -1,7 +1,7 @@
 """Every visible string by its code, in English and 简体中文: `t("data.empty-file", file=name)`.
 
-The table is `messages/AREA.toml`, an area a file, read when first needed. An entry has `en` and `zh`, and where it is an
-error also `expected` and `next` (each a string that serves both languages, or a table of the two).
+The table is `messages/AREA.toml`, an area a file, read when first needed. An entry has `en` and `zh`, and where it is
+an error also `expected` and `next` (each a string that serves both languages, or a table of the two).
 """
 
 from __future__ import annotations

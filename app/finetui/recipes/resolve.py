@@ -1,0 +1,137 @@
+"""From a recipe to settings: every knob with a value, and every value with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from finetui.core.errors import FinetuiError, Problem
+from finetui.core.knobs import Value, knobs
+from finetui.core.messages import t
+from finetui.hardware.probe import Machine
+from finetui.models.identify import ModelFacts
+from finetui.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What resolving needs to know of the encoded data."""
+
+    rows: int
+    """Number of rows."""
+    longest: int
+    """Tokens of the longest row."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value and why it was chosen."""
+
+    value: Value
+    reason: str
+    """In English, as it stands in the lock."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that training is told."""
+
+    choices: Mapping[str, Choice]
+    """Every knob, in the order of the table."""
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed, and probably not meant."""
+
+    def __getitem__(self, name: str) -> Value:
+        return self.choices[name].value
+
+    def number(self, name: str) -> int:
+        """The value of a whole-number knob."""
+        value = self[name]
+        assert isinstance(value, int), name
+        return value
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return self.number("nproc_per_node")
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step over all processes."""
+        micro = self.number("per_device_train_batch_size") * self.number("gradient_accumulation_steps")
+        return micro * self.world_size
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps for `rows` rows: `max_steps` where set, else ⌈epochs × ⌈rows / rows per step⌉⌉."""
+        if self.number("max_steps") > 0:
+            return self.number("max_steps")
+        epochs = self["num_train_epochs"]
+        assert isinstance(epochs, (int, float))
+        return max(1, math.ceil(epochs * math.ceil(rows / self.rows_per_step)))
+
+
+def resolve(
+    recipe: Recipe, overrides: Mapping[str, Value], model: ModelFacts, lengths: Lengths, machine: Machine
+) -> Settings:
+    """Give every knob its value: from `--set`, the recipe, what model, data and machine ask for, or the default.
+
+    Raises FinetuiError (exit 3) for values that cannot work together.
+    """
+    asked = {
+        **{
+            name: Choice(value, t("recipes.reason-recipe", "en", recipe=recipe.name))
+            for name, value in recipe.values.items()
+        },
+        **{name: Choice(value, t("recipes.reason-set", "en")) for name, value in overrides.items()},
+    }
+    choices: dict[str, Choice] = {}
+    for name, knob in knobs().items():
+        if name in asked:
+            choices[name] = asked[name]
+        elif knob.default is not None:
+            choices[name] = Choice(knob.default, t("recipes.reason-default", "en"))
+    choices.setdefault("max_length", _max_length(model, lengths))
+    choices.setdefault("dtype", _dtype(machine))
+    choices.setdefault("omp_num_threads", _threads(machine, choices["nproc_per_node"].value))
+    ordered = {name: choices[name] for name in knobs()}
+    settings = Settings(ordered)
+    problems = _contradictions(settings, model)
+    if problems:
+        raise FinetuiError(problems)
+    return Settings(ordered, tuple(_doubts(settings)))
+
+
+def _max_length(model: ModelFacts, lengths: Lengths) -> Choice:
+    limit = model.max_position_embeddings
+    if limit is not None and lengths.longest > limit:
+        return Choice(limit, t("recipes.reason-length-model", "en", limit=limit, longest=lengths.longest))
+    return Choice(max(8, lengths.longest), t("recipes.reason-length-data", "en", longest=lengths.longest))
+
+
+def _dtype(machine: Machine) -> Choice:
+    if machine.gpus:
+        return Choice("bfloat16", t("recipes.reason-dtype-gpu", "en"))
+    return Choice("float32", t("recipes.reason-dtype-cpu", "en"))
+
+
+def _threads(machine: Machine, processes: Value) -> Choice:
+    assert isinstance(processes, int)
+    reason = t("recipes.reason-threads", "en", cores=machine.physical_cores, processes=processes)
+    return Choice(max(1, machine.physical_cores // processes), reason)
+
+
+def _contradictions(settings: Settings, model: ModelFacts) -> list[Problem]:
+    problems = []
+    limit = model.max_position_embeddings
+    if limit is not None and settings.number("max_length") > limit:
+        facts = {"value": settings.number("max_length"), "limit": limit, "model": model.name}
+        problems.append(Problem("recipes.too-long-for-model", facts))
+    return problems
+
+
+def _doubts(settings: Settings) -> list[Problem]:
+    rate = settings["learning_rate"]
+    if isinstance(rate, float) and rate < 2e-5:
+        return [Problem("recipes.low-rate", {"value": f"{rate:g}"})]
+    return []

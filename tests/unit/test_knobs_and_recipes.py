@@ -1,0 +1,103 @@
+"""Knobs and recipes: what is asked is checked whole, and every error says where it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from finetui.core.errors import FinetuiError
+from finetui.core.knobs import knobs, parse_assignments
+from finetui.recipes.recipe import catalogue, load_recipe
+
+pytestmark = pytest.mark.unit
+
+
+def codes(error: pytest.ExceptionInfo[FinetuiError]) -> list[tuple[str, int | None]]:
+    return [(problem.code, problem.line) for problem in error.value.problems]
+
+
+def test_every_knob_is_explained_in_both_languages_and_its_default_is_valid() -> None:
+    for knob in knobs().values():
+        assert set(knob.help) == set(knob.trade) == {"en", "zh"}
+        assert knob.changes in ("result", "memory")
+        if knob.default is not None:
+            assert parse_assignments([f"{knob.name}={knob.default}"])[knob.name] == knob.default
+
+
+def test_assignments_are_read_by_the_type_of_their_knob() -> None:
+    read = parse_assignments(
+        ["learning_rate=1e-4", "r=8", "target_modules=q_proj,v_proj", "gradient_checkpointing=true", "lora_alpha=16"]
+    )
+    assert read == {
+        "learning_rate": 1e-4,
+        "r": 8,
+        "target_modules": ["q_proj", "v_proj"],
+        "gradient_checkpointing": True,
+        "lora_alpha": 16.0,
+    }
+
+
+def test_all_wrong_assignments_are_told_at_once() -> None:
+    with pytest.raises(FinetuiError) as error:
+        parse_assignments(
+            ["lerning_rate=1", "r=0", "r=1.5", "dtype=int4", "learning_rate=nan", "oops", "max_steps=ten"]
+        )
+    assert [code for code, _ in codes(error)] == ["knobs.unknown-near"] + ["knobs.bad-value"] * 4 + [
+        "knobs.no-equals",
+        "knobs.bad-value",
+    ]
+    assert error.value.problems[0].next("en") == "finetui recipes explain learning_rate"
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_shipped_recipes_load_and_say_what_they_are_for(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.about()
+    assert f"--recipe {name}" in recipe.text
+
+
+def test_all_errors_of_a_recipe_are_told_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        '[recipe]\nname = "bad"\nstage = "sfft"\nmethod = "lora"\ncolour = 1\n\n[train]\nlearning_rate = "2e-4"\n'
+        "lerning_rate = 1e-4\nr = 8\n\n[trian]\nseed = 1\n"
+    )
+    with pytest.raises(FinetuiError) as error:
+        load_recipe(str(path))
+    assert codes(error) == [
+        ("recipes.bad-header", 3),
+        ("recipes.unknown-header", 5),
+        ("knobs.bad-value", 8),
+        ("knobs.unknown-near", 9),
+        ("recipes.wrong-table", 10),
+        ("recipes.unknown-table", 12),
+    ]
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[recipe]\nname = "mine"\nextends = "lora-3090"\n[train]\nlearning_rate = 1e-4\n')
+    mine, parent = load_recipe(str(path)), load_recipe("lora-3090")
+    assert (mine.stage, mine.method) == ("sft", "lora")
+    assert mine.values == {**parent.values, "learning_rate": 1e-4}
+
+
+def test_circles_bad_toml_and_missing_files_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[recipe]\nextends = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('[recipe]\nextends = "a.toml"\n')
+    with pytest.raises(FinetuiError) as error:
+        load_recipe(str(tmp_path / "a.toml"))
+    assert codes(error) == [("recipes.circle", None)]
+    broken = tmp_path / "c.toml"
+    broken.write_text("[recipe]\nname = \n")
+    with pytest.raises(FinetuiError) as error:
+        load_recipe(str(broken))
+    assert codes(error) == [("recipes.not-toml", 2)]
+    broken.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FinetuiError) as error:
+        load_recipe(str(broken))
+    assert codes(error) == [("recipes.not-toml", None)]
+    with pytest.raises(FinetuiError) as error:
+        load_recipe("lora-3091")
+    assert codes(error) == [("recipes.not-found", None)]
