@@ -85,14 +85,20 @@ class FinetuiError(Exception):
 
 def render(problems: Iterable[Problem], lang: str | None = None) -> str:
     """The problems as lines for a terminal: `error: file:line: what`, then what was expected and the next command."""
-    lines: list[str] = []
-    for problem in problems:
-        where = t("errors.where", lang, file=problem.file, line=problem.line) if problem.line else problem.file
-        message = problem.message(lang)
-        shown = f"{where}: {message}" if where and str(where) not in message else message
-        lines.append(t("errors.error", lang, text=shown))
-        if expected := problem.expected(lang):
-            lines.append(t("errors.expected", lang, text=expected))
-        if command := problem.next(lang):
-            lines.append(t("errors.next", lang, command=command))
+    return "\n".join(_render(problem, "errors.error", lang) for problem in problems)
+
+
+def render_warnings(problems: Iterable[Problem], lang: str | None = None) -> str:
+    """The same layout for what does not end the command."""
+    return "\n".join(_render(problem, "errors.warning", lang) for problem in problems)
+
+
+def _render(problem: Problem, heading: str, lang: str | None) -> str:
+    where = t("errors.where", lang, file=problem.file, line=problem.line) if problem.line else problem.file
+    message = problem.message(lang)
+    lines = [t(heading, lang, text=f"{where}: {message}" if where and str(where) not in message else message)]
+    if expected := problem.expected(lang):
+        lines.append(t("errors.expected", lang, text=expected))
+    if command := problem.next(lang):
+        lines.append(t("errors.next", lang, command=command))
     return "\n".join(lines)

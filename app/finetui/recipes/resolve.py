@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from finetui.core.errors import FinetuiError, Problem
@@ -14,14 +14,7 @@ from finetui.models.identify import ModelFacts
 from finetui.recipes.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """What resolving needs to know of the encoded data."""
-
-    rows: int
-    """Number of rows."""
-    longest: int
-    """Tokens of the longest row."""
+_WITHOUT_BFLOAT16 = ("v100-32g", "t4")
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,11 @@ class Settings:
 
 
 def resolve(
-    recipe: Recipe, overrides: Mapping[str, Value], model: ModelFacts, lengths: Lengths, machine: Machine
+    recipe: Recipe, overrides: Mapping[str, Value], model: ModelFacts, longest: Callable[[], int], machine: Machine
 ) -> Settings:
     """Give every knob its value: from `--set`, the recipe, what model, data and machine ask for, or the default.
+
+    `longest` counts the tokens of the longest row; it reads all data, and is asked only where that decides something.
 
     Raises FinetuiError (exit 3) for values that cannot work together.
     """
@@ -91,7 +86,8 @@ def resolve(
             choices[name] = asked[name]
         elif knob.default is not None:
             choices[name] = Choice(knob.default, t("recipes.reason-default", "en"))
-    choices.setdefault("max_length", _max_length(model, lengths))
+    if "max_length" not in choices:
+        choices["max_length"] = _max_length(model, longest())
     choices.setdefault("dtype", _dtype(machine))
     choices.setdefault("omp_num_threads", _threads(machine, choices["nproc_per_node"].value))
     ordered = {name: choices[name] for name in knobs()}
@@ -102,14 +98,16 @@ def resolve(
     return Settings(ordered, tuple(_doubts(settings)))
 
 
-def _max_length(model: ModelFacts, lengths: Lengths) -> Choice:
+def _max_length(model: ModelFacts, longest: int) -> Choice:
     limit = model.max_position_embeddings
-    if limit is not None and lengths.longest > limit:
-        return Choice(limit, t("recipes.reason-length-model", "en", limit=limit, longest=lengths.longest))
-    return Choice(max(8, lengths.longest), t("recipes.reason-length-data", "en", longest=lengths.longest))
+    if limit is not None and longest > limit:
+        return Choice(limit, t("recipes.reason-length-model", "en", limit=limit, longest=longest))
+    return Choice(max(8, longest), t("recipes.reason-length-data", "en", longest=longest))
 
 
 def _dtype(machine: Machine) -> Choice:
+    if any(gpu.kind in _WITHOUT_BFLOAT16 for gpu in machine.gpus):
+        return Choice("float16", t("recipes.reason-dtype-old-gpu", "en"))
     if machine.gpus:
         return Choice("bfloat16", t("recipes.reason-dtype-gpu", "en"))
     return Choice("float32", t("recipes.reason-dtype-cpu", "en"))
