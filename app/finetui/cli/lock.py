@@ -1,0 +1,45 @@
+"""`finetui lock`: write a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetui.cli.common import Output, command, option
+
+
+@command("lock")
+@option("--model", required=True, help_code="cli.opt-model")
+@option("--data", multiple=True, required=True, help_code="cli.opt-data")
+@option("--recipe", required=True, help_code="cli.opt-recipe")
+@option("--set", "assignments", multiple=True, metavar="KNOB=VALUE", help_code="cli.opt-set")
+@option("--out", required=True, type=click.Path(path_type=Path), help_code="cli.opt-out")
+@option("--template", help_code="cli.opt-template")
+@option("--python", help_code="cli.opt-python")
+@option("--accept-rejected", is_flag=True, help_code="cli.opt-accept-rejected")
+def lock_command(
+    output: Output,
+    model: str,
+    data: tuple[str, ...],
+    recipe: str,
+    assignments: tuple[str, ...],
+    out: Path,
+    template: str | None,
+    python: str | None,
+    accept_rejected: bool,
+) -> None:
+    """Write the bundle and say what it became."""
+    from finetui.core.errors import render_warnings
+    from finetui.core.messages import t
+    from finetui.wizard import Draft, lock
+
+    draft = Draft(data, model, recipe, out, assignments, template, python, accept_rejected)
+    locked = lock(draft)
+    if locked.warnings:
+        output.note(render_warnings(locked.warnings))
+    output.note(t("cli.locked", bundle=str(locked.path), id=locked.id))
+    output.note(t("errors.next", command=f"finetui run {locked.path}"))
+    output.result(
+        {"bundle": str(locked.path), "id": locked.id, "warnings": [problem.to_json() for problem in locked.warnings]}
+    )

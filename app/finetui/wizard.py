@@ -1,0 +1,116 @@
+"""The choices so far, and what they become: `Draft` → `resolve` → `lock`. Commands and app are two faces of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetui.bundles.lock import Locked, write_bundle
+from finetui.bundles.plan import LockPlan, bundle_name
+from finetui.bundles.prepare import measure
+from finetui.core import jobs
+from finetui.core.encode import load_template, load_tokenizer
+from finetui.core.errors import FinetuiError, Problem
+from finetui.core.knobs import parse_assignments
+from finetui.data.records import Records, open_records
+from finetui.hardware.kind import hardware_kind, torch_build
+from finetui.hardware.probe import Machine, probe
+from finetui.models.find import find_model
+from finetui.models.identify import ModelFacts, identify
+from finetui.recipes.recipe import load_recipe
+from finetui.recipes.resolve import Settings, resolve
+
+Progress = Callable[[Mapping[str, Any]], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a person has chosen."""
+
+    data: tuple[str, ...]
+    """Files or folders of chat data, raw or converted."""
+    model: str
+    """A folder, the name of one under models/, or `demo`."""
+    recipe: str
+    """The name of a recipe, or a file."""
+    out: Path
+    """The bundle's folder, which must not exist."""
+    assignments: tuple[str, ...] = ()
+    """`knob=value`, over the recipe."""
+    template: str | None = None
+    """Chat template for a base model without one: a built-in name or a file."""
+    python: str | None = None
+    """The interpreter that will train."""
+    accept_rejected: bool = False
+    """Go on although more than 1 % of the rows are rejected."""
+
+
+def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
+    """Resolve a draft and write its bundle.
+
+    Raises FinetuiError with all that is wrong with recipe, settings, data, model and interpreter at once.
+    """
+    wrong = _Wrong()
+    recipe = wrong.attempt(lambda: load_recipe(draft.recipe))
+    overrides = wrong.attempt(lambda: parse_assignments(draft.assignments))
+    records = wrong.attempt(lambda: open_records(draft.data, accept_rejected=draft.accept_rejected))
+    model = wrong.attempt(lambda: identify(find_model(draft.model, on_progress)))
+    environment = wrong.attempt(lambda: jobs.run("environment", {}, python=draft.python))
+    if draft.out.exists():
+        wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
+    wrong.judge()
+    assert recipe and overrides is not None and records and model and environment
+    tokenizer = load_tokenizer(model.folder)
+    template = load_template(model.folder, tokenizer, draft.template)
+    machine = probe()
+    settings = resolve(recipe, overrides, model, lambda: measure(records, tokenizer, template).longest, machine)
+    plan = LockPlan(
+        name=bundle_name(draft.out),
+        recipe_text=recipe.text,
+        stage=recipe.stage,
+        method=recipe.method,
+        model=model,
+        template=template,
+        sources=records.sources(),
+        settings={name: (choice.value, choice.reason) for name, choice in settings.choices.items()},
+        rows_per_step=settings.rows_per_step,
+        world_size=settings.world_size,
+        steps=settings.steps,
+        environment=environment,
+        hardware=_hardware(machine, settings, environment),
+        threads=settings.number("omp_num_threads"),
+        accept_rejected=draft.accept_rejected,
+    )
+    locked = write_bundle(draft.out, plan, records, tokenizer, on_progress=on_progress)
+    return Locked(locked.path, locked.id, (*settings.warnings, *locked.warnings))
+
+
+def _hardware(machine: Machine, settings: Settings, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The hardware kind that the lock is resolved for: as many GPUs as there are processes, else the CPU."""
+    gpus = [gpu.index for gpu in machine.gpus[: settings.world_size]]
+    return hardware_kind(machine, settings.number("omp_num_threads"), torch_build(environment["torch"]), gpus)
+
+
+class _Wrong:
+    """Problems of independent steps, collected so that one look shows them all."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.exit_code: int | None = None
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """The step's result, or None after keeping its problems."""
+        try:
+            return step()
+        except FinetuiError as error:
+            self.problems += error.problems
+            self.exit_code = self.exit_code or error.exit_code
+            return None
+
+    def judge(self) -> None:
+        """Raise FinetuiError where any step failed, with the exit code of the first."""
+        if self.problems:
+            raise FinetuiError(self.problems, *([self.exit_code] if self.exit_code else []))
