@@ -1,0 +1,1 @@
+"""The trainer: a folder that reads a bundle's lock and prepared rows, trains, and writes events; needs no finetui."""
