@@ -110,7 +110,7 @@ class Trainee:
         steps = value["max_steps"] if value["max_steps"] > 0 else epochs
         self.write_lock(training=training, rows_per_step=rows_per_step, world_size=world, steps=steps)
         script = (TRAINER / "launch.sh").read_text()
-        filled = script.replace("NAME=unlocked", "NAME=tiny").replace("WORLD_SIZE=1", f"WORLD_SIZE={world}")
+        filled = script.replace("NAME=unlocked", "NAME=tiny").replace("NPROC=1", f"NPROC={world}")
         (self.folder / "launch.sh").write_text(filled)
 
     def launch(self, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:

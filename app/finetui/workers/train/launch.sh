@@ -17,7 +17,7 @@ set -euo pipefail
 
 # >>> lock
 NAME=unlocked
-WORLD_SIZE=1
+NPROC=1
 # <<< lock
 
 refuse() {
@@ -56,4 +56,4 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TRANSFORMER
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
 unset PYTHONSAFEPATH  # train/ is found from the folder of this file
 cd -- "$here"
-exec "$PYTHON" -m torch.distributed.run --standalone --max-restarts 0 --nproc-per-node "$WORLD_SIZE" -m train.main
+exec "$PYTHON" -m torch.distributed.run --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main
