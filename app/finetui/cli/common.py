@@ -76,7 +76,13 @@ class Option(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The option's line in `--help`."""
         self.help = t(self.help_code)
+        if self.required:
+            self.help = f"{self.help} {t('cli.required')}"
         return super().get_help_record(ctx)
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        """Nothing beyond the message: what is required says so in the user's language."""
+        return {}
 
 
 class Command(click.Command):
@@ -127,14 +133,13 @@ def command(name: str) -> Callable[[Callable[..., int | None]], Command]:
                 set_language(lang)
             return function(Output(as_json, plain, debug), **arguments) or 0
 
-        for declare in (
-            option("--debug", is_flag=True, help_code="cli.opt-debug"),
-            option("--lang", type=click.Choice(LANGUAGES), help_code="cli.opt-lang"),
-            option("--plain", is_flag=True, help_code="cli.opt-plain"),
-            option("--json", "as_json", is_flag=True, help_code="cli.opt-json"),
-        ):
-            call = declare(call)
         made: Command = click.command(name, cls=Command)(call)
+        made.params += [
+            Option(["--json", "as_json"], is_flag=True, help_code="cli.opt-json"),
+            Option(["--plain"], is_flag=True, help_code="cli.opt-plain"),
+            Option(["--lang"], type=click.Choice(LANGUAGES), help_code="cli.opt-lang"),
+            Option(["--debug"], is_flag=True, help_code="cli.opt-debug"),
+        ]
         return made
 
     return decorate

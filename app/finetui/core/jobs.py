@@ -159,8 +159,8 @@ class Session:
             facts = {"python": self._python, "module": missing, "worker": self.name}
             return FinetuiError(Problem("jobs.missing-module", facts), MACHINE)
         last = words.splitlines()[-1] if words else ""
-        facts = {"worker": self.name, "status": status, "words": last}
-        return FinetuiError(Problem("jobs.died", facts), JOB_FAILED)
+        told: dict[str, object] = {"worker": self.name, "status": status, "words": last}
+        return FinetuiError(Problem("jobs.died", told), JOB_FAILED)
 
 
 def _site_python() -> str | None:
