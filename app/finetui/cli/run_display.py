@@ -1,0 +1,120 @@
+"""A run on a terminal: one live line for its steps, or a line for each; and its end in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from finetui.cli.common import Output
+from finetui.core.errors import JOB_FAILED, render
+from finetui.core.events import Event
+from finetui.core.messages import t
+from finetui.runs.folder import FINISHED, RunFolder
+from finetui.runs.following import follow
+from finetui.runs.outcome import problem, result
+from finetui.runs.progress import Progress, short_duration, short_number
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+
+class Screen:
+    """Where the lines of a run go: above one line that is redrawn, or simply one after another."""
+
+    def __init__(self, output: Output, live: Live | None = None) -> None:
+        self._output = output
+        self._live = live
+
+    def show(self, event: Event, progress: Progress) -> None:
+        """Show what one event means to a person; samples and the supervisor's bookkeeping stay unsaid."""
+        if event.name == "step":
+            self._step(progress)
+        elif line := describe(event):
+            self._line(line)
+
+    def _step(self, progress: Progress) -> None:
+        from rich.text import Text
+
+        line = step_line(progress)
+        if self._live is None:
+            self._output.note(line)
+        else:
+            self._live.update(Text(line, overflow="ellipsis", no_wrap=True))
+
+    def _line(self, line: str) -> None:
+        if self._live is None:
+            self._output.note(line)
+        else:
+            self._live.console.print(line)
+
+
+@contextmanager
+def screen(output: Output) -> Iterator[Screen]:
+    """A screen on stderr, live where that is a terminal."""
+    if not output.live:
+        yield Screen(output)
+        return
+    from rich.live import Live
+
+    with Live(console=output.console(err=True), refresh_per_second=4, redirect_stdout=False) as live:
+        yield Screen(output, live)
+
+
+def show_run(output: Output, run: RunFolder) -> None:
+    """Follow a run to its end, showing each step."""
+    progress = Progress(run.read().steps_asked)
+    with screen(output) as shown:
+        for event in follow(run):
+            progress = progress.after(event)
+            shown.show(event, progress)
+
+
+def show_end(output: Output, run: RunFolder, **more: Any) -> int:
+    """Say how a run ended, on stdout or as its JSON contract, and give the exit code for it."""
+    outcome = {**result(run), **more}
+    output.result(outcome)
+    if outcome["status"] != FINISHED:
+        output.note(render([problem(run, outcome)]))
+        return JOB_FAILED
+    facts = {
+        "run": run.name,
+        "steps": outcome["steps"],
+        "loss": short_number(outcome["final_loss"], ".4f"),
+        "speed": short_number(outcome["tokens_per_second"], ".0f"),
+    }
+    output.data(t("runs.finished", **facts))
+    output.data(t("runs.output", output=outcome["output"], sha256=outcome["adapter_sha256"]))
+    return 0
+
+
+def step_line(progress: Progress) -> str:
+    """One step in one line."""
+    return t(
+        "runs.step-line",
+        step=progress.step,
+        steps=progress.steps,
+        loss=short_number(progress.loss, ".4f"),
+        rate=short_number(progress.learning_rate, ".3g"),
+        speed=short_number(progress.tokens_per_second, ".0f"),
+        eta=short_duration(progress.eta_s),
+    )
+
+
+def describe(event: Event) -> str | None:
+    """The line for an event that is no step, or None where it says nothing to a person."""
+    match event.name:
+        case "started":
+            return t("runs.loading", **{key: event[key] for key in ("world_size", "device", "steps")})
+        case "model_loaded":
+            return t("runs.loaded", trainable=event["trainable_parameters"])
+        case "evaluation":
+            return t("runs.evaluation-line", step=event.step, loss=short_number(event["loss"], ".4f"))
+        case "checkpoint":
+            return t("runs.checkpoint-line", step=event.step, path=event["path"])
+        case "warning":
+            return t("errors.warning", text=event["text"])
+        case "stop":
+            return t("runs.stop-line")
+        case _:
+            return None

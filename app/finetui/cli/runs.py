@@ -1,0 +1,171 @@
+"""The commands `run`, `watch`, `runs`, `logs` and `stop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetui.cli.common import Output, command, option
+from finetui.cli.run_display import show_end, show_run
+from finetui.core.errors import BAD_INPUT, INTERRUPTED, FinetuiError, Problem
+from finetui.core.events import last
+from finetui.core.messages import t
+from finetui.core.text import safe_text
+from finetui.runs.folder import FAILED, RunFolder, find_run, list_runs
+from finetui.runs.following import follow_log, wait_for_training
+from finetui.runs.launch import launch, prepare
+from finetui.runs.outcome import result
+from finetui.runs.progress import short_number
+from finetui.runs.stopping import GRACE_S, stop
+
+_UNREADABLE = "unreadable"
+
+
+@command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@option("--detach", is_flag=True, help_code="runs.opt-detach")
+@option("--model", metavar="PATH", help_code="runs.opt-model")
+@option("--python", metavar="PATH", help_code="cli.opt-python")
+@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
+@option("--trust", metavar="ID", help_code="runs.opt-trust")
+def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
+    """Train a bundle, and follow it."""
+    run = prepare(bundle, **choices)
+    try:
+        launch(run)
+        facts = {"run": run.name, "pid": run.read().pid, "folder": str(run.path)}
+        output.note(t("runs.started", **facts))
+        if detach:
+            if not wait_for_training(run):
+                return show_end(output, run)
+            output.result(result(run))
+            output.data(t("runs.detached", run=run.name))
+            return 0
+        show_run(output, run)
+    except KeyboardInterrupt:
+        return _leave(output, run)
+    code = show_end(output, run)
+    if code == 0:
+        output.note(t("runs.next-merge", run=run.name))
+    return code
+
+
+@command("watch")
+@click.argument("run", metavar="RUN")
+def watch_command(output: Output, run: str) -> int:
+    """Follow a run to its end."""
+    found = find_run(run)
+    try:
+        show_run(output, found)
+    except KeyboardInterrupt:
+        return _leave(output, found)
+    return show_end(output, found)
+
+
+@command("runs")
+def runs_command(output: Output) -> int:
+    """List all runs."""
+    found = [_row(run) for run in reversed(list_runs())]
+    output.result({"runs": found})
+    if output.json:
+        return 0
+    if not found:
+        raise FinetuiError(Problem("runs.no-runs"), BAD_INPUT)
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("run", "status", "step", "loss", "bundle"):
+        table.add_column(t(f"runs.column-{column}"), no_wrap=column == "run", overflow="fold")
+    for row in found:
+        steps = f"{row['steps']}/{row['steps_total']}"
+        loss = short_number(row["final_loss"], ".4f")
+        status = t(f"runs.status-{row['status']}")
+        table.add_row(safe_text(row["run"]), status, steps, loss, safe_text(row["bundle"]))
+    output.console().print(table)
+    return 0
+
+
+@command("logs")
+@click.argument("run", metavar="RUN")
+@option("-f", "--follow", "follows", is_flag=True, help_code="runs.opt-follow")
+def logs_command(output: Output, run: str, follows: bool) -> int:
+    """Print a run's log."""
+    found = find_run(run)
+    if not found.log.exists():
+        raise FinetuiError(Problem("runs.no-log", {"run": found.name}), BAD_INPUT)
+    if output.json:
+        output.result({"run": found.name, "log": str(found.log), "text": _text(found)})
+        return 0
+    try:
+        for piece in follow_log(found) if follows else [_text(found)]:
+            print(safe_text(piece), end="", flush=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+@command("stop")
+@click.argument("run", metavar="RUN")
+@option("--grace", type=click.FloatRange(0), default=GRACE_S, show_default=True, help_code="runs.opt-grace")
+def stop_command(output: Output, run: str, grace: float) -> int:
+    """Stop a run."""
+    found = find_run(run)
+    output.note(t("runs.stopping", run=found.name, seconds=round(grace)))
+    done = stop(found, grace)
+    outcome = result(found)
+    checkpoint = last(found.events, ["checkpoint"])
+    shown = t("runs.no-checkpoint") if checkpoint is None else str(found.path / checkpoint["path"])
+    output.result(
+        {
+            **outcome,
+            "was_running": done.was_running,
+            "killed": list(done.killed),
+            "checkpoint": None if checkpoint is None else shown,
+        }
+    )
+    if not done.was_running:
+        output.data(t("runs.not-running", run=found.name, status=t(f"runs.status-{outcome['status']}")))
+    else:
+        facts = {"steps": outcome["steps_total"], "step": outcome["steps"], "checkpoint": shown}
+        output.data(t("runs.stop-ended", run=found.name, seconds=f"{done.seconds:.1f}", **facts))
+    if done.killed:
+        pids = ", ".join(map(str, done.killed))
+        output.data(t("runs.stop-killed", count=len(done.killed), pids=pids))
+    return 0
+
+
+def _leave(output: Output, run: RunFolder) -> int:
+    """The person has stopped following: say that the run goes on."""
+    output.result(result(run))
+    output.note("\n" + t("runs.goes-on", run=run.name))
+    return INTERRUPTED
+
+
+def _row(run: RunFolder) -> dict[str, Any]:
+    """A line of the list: from the state and the last step alone, so that a thousand runs are listed at once."""
+    try:
+        state = run.read()
+    except FinetuiError:
+        nothing = {"steps": 0, "steps_total": 0, "final_loss": None, "bundle": ""}
+        return {"run": run.name, "status": _UNREADABLE, **nothing}
+    step = last(run.events, ["step"])
+    status = run.status(state)
+    return {
+        "run": run.name,
+        "status": "running" if status == "starting" else status,
+        "kind": state.kind,
+        "steps": 0 if step is None else step.step,
+        "steps_total": state.steps_asked,
+        "final_loss": None if step is None else step["loss"],
+        "bundle": state.bundle,
+        "started": state.started,
+        "ended": state.ended,
+        "cause": state.cause if status == FAILED else None,
+        "folder": str(run.path),
+    }
+
+
+def _text(run: RunFolder) -> str:
+    return run.log.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,39 @@
+"""Following a run by reading its files alone: any number of readers, at any time, disturb nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from finetui.core.events import Event, Reader
+from finetui.runs.folder import RUNNING, STARTING, RunFolder
+
+_POLL_S = 0.25
+
+
+def follow(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
+    """The events of a run from its first on, the trainer's and the supervisor's, as they come, until it has ended."""
+    reader = Reader(run.path)
+    while True:
+        ended = run.status() not in (STARTING, RUNNING)  # asked before reading, so that nothing written last is missed
+        yield from reader.read()
+        if ended:
+            return
+        time.sleep(poll_s)
+
+
+def follow_log(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[str]:
+    """The training log in pieces, from its beginning, as it grows, until the run has ended."""
+    with run.log.open("r", encoding="utf-8", errors="replace") as stream:
+        while True:
+            ended = run.status() not in (STARTING, RUNNING)
+            while piece := stream.read(1 << 16):
+                yield piece
+            if ended:
+                return
+            time.sleep(poll_s)
+
+
+def wait_for_training(run: RunFolder) -> bool:
+    """Wait until the trainer has said its first word; False where the run ended without one."""
+    return any(event.name == "started" for event in follow(run))

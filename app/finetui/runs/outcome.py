@@ -1,0 +1,166 @@
+"""How a run ended, judged by what is on disk: never a success without `done.json` and the very files it names.
+
+Causes of a failure are stable codes. The trainer's own: `nan adapter-never-moved world-size out-of-memory
+data-mismatch model-mismatch disk-full error`; the supervisor's: `killed no-record output-mismatch supervisor`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from finetui.core import events
+from finetui.core.errors import Problem
+from finetui.core.files import read_json, sha256_file
+from finetui.core.text import one_line
+from finetui.runs.folder import FAILED, FINISHED, INTERRUPTED, STOPPED, RunFolder, RunState
+
+ADAPTER = "adapter_model.safetensors"
+CAUSES = (*events.FAILURES, "killed", "no-record", "output-mismatch", "supervisor")
+"""Every cause that has words of its own; an unknown one is shown as `error`."""
+
+_LOG_TAIL_BYTES = 16_000
+_EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b.*)$")
+_KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended, and why where it failed."""
+
+    status: str
+    """`finished`, `failed` or `stopped`."""
+    cause: str | None = None
+    """Stable code of the cause of a failure."""
+    detail: str | None = None
+    """Its particulars."""
+
+    @classmethod
+    def wrong_world(cls, locked: int, trained: int | None) -> Self:
+        """Other many processes trained than the lock says: every loss would mean something else."""
+        return cls(FAILED, "world-size", f"locked {locked}, trained {trained}")
+
+
+def judge(run: RunFolder, state: RunState, exit_code: int, *, stop_asked: bool) -> Verdict:
+    """How a run ended whose processes are gone."""
+    if failed := events.last(run.events, ["failed"]):
+        return Verdict(FAILED, str(failed["cause"]), str(failed["detail"]))
+    trained = world_size_trained(run)
+    if trained not in (None, state.world_size):
+        return Verdict.wrong_world(state.world_size, trained)
+    record = read_record(run)
+    stopped_early = record is not None and record.get("stopped_early") and state.stop_after is None
+    if stopped_early or (stop_asked and (record is None or exit_code != 0)):
+        return Verdict(STOPPED)
+    if exit_code != 0:
+        killed = exit_code in (137, -9) or _KILLED.search(_tail(run.log))
+        cause = "killed" if killed else "error"
+        return Verdict(FAILED, cause, last_words(run.log) or f"exit code {exit_code}")
+    if record is None:
+        return Verdict(FAILED, "no-record", last_words(run.log))
+    if differing := changed_outputs(run, record):
+        return Verdict(FAILED, "output-mismatch", ", ".join(differing))
+    return Verdict(FINISHED)
+
+
+def read_record(run: RunFolder) -> dict[str, Any] | None:
+    """The trainer's own last record, or None where it wrote none that can be read."""
+    try:
+        record = read_json(run.done)
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("outputs"), dict) else None
+
+
+def changed_outputs(run: RunFolder, record: dict[str, Any]) -> list[str]:
+    """Names of output files that are missing or are not what the trainer saved; all of them where it names none."""
+    outputs: dict[str, str] = record["outputs"]
+    if not outputs:
+        return [run.output.name]
+    return [name for name, digest in sorted(outputs.items()) if _digest(run.output / name) != digest]
+
+
+def world_size_trained(run: RunFolder) -> int | None:
+    """The number of processes that train, once the trainer has said it."""
+    started = next((event for event in events.Tail(run.events).events() if event.name == "started"), None)
+    return None if started is None else int(started["world_size"])
+
+
+def result(run: RunFolder) -> dict[str, Any]:
+    """The contract of `run`: how far the run is or how it ended, with figures from its files.
+
+    A run that says finished while its output is no longer what the trainer saved is reported as failed.
+    """
+    state = run.read()
+    status, cause, detail = run.status(state), state.cause, state.detail
+    record = read_record(run)
+    if status == FINISHED and (record is None or changed_outputs(run, record)):
+        status, cause = FAILED, "no-record" if record is None else "output-mismatch"
+        detail = ", ".join(changed_outputs(run, record)) if record else None
+    step = events.last(run.events, ["step"])
+    last = {} if step is None else step.facts
+    figures = record if record is not None and status == FINISHED else {}
+    complete = status == FINISHED
+    return {
+        "run": state.run,
+        "status": "running" if status == "starting" else status,
+        "steps": figures.get("steps", last.get("step") or 0),
+        "final_loss": finite(figures.get("final_loss", last.get("loss"))),
+        "output": str(run.output) if complete else None,
+        "adapter_sha256": _digest(run.output / ADAPTER) if complete else None,
+        "world_size": world_size_trained(run),
+        "tokens_per_second": finite(figures.get("tokens_per_second", last.get("tokens_per_second"))),
+        "resumed_from": None,
+        "steps_total": state.steps_asked,
+        "seconds": finite(figures.get("seconds")),
+        "cause": cause,
+        "detail": detail,
+        "folder": str(run.path),
+        "bundle": state.bundle,
+        "model": state.model,
+    }
+
+
+def problem(run: RunFolder, outcome: dict[str, Any]) -> Problem:
+    """Why a run did not finish, in words, with the next command; `outcome` is its `result`."""
+    status = outcome["status"]
+    facts = {"run": run.name, "step": outcome["steps"], "steps": outcome["steps_total"], "bundle": outcome["bundle"]}
+    if status in (STOPPED, INTERRUPTED):
+        return Problem(f"runs.{status}", facts)
+    cause = outcome["cause"] if outcome["cause"] in CAUSES else "error"
+    detail = one_line(outcome["detail"] or "—", 400)
+    return Problem(f"runs.cause-{cause}", {**facts, "detail": detail, "log": str(run.log)})
+
+
+def last_words(log: Path) -> str:
+    """The line of a training log that says most about its end: the last exception but torchrun's own, else the last."""
+    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
+    for line in reversed(lines):
+        match = _EXCEPTION.match(line)
+        if match and "ChildFailedError" not in line:
+            return one_line(match[1], 400)
+    return one_line(lines[-1], 400) if lines else ""
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+            return stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def finite(value: object) -> float | None:
+    """The number, or None where it is none that JSON can hold."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -1,0 +1,143 @@
+"""Processes known for certain: who a pid really is, and which processes belong to a run.
+
+Linux only: what is needed (start time, boot id, environment of another process) stands in `/proc`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN_ID = "RUN_ID"
+"""Environment variable that every process of a run carries."""
+
+_PROC = Path("/proc")
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process, told apart from any later one that gets the same pid."""
+
+    host: str
+    """Name of the machine."""
+    pid: int
+    """Process id there."""
+    pid_start: int
+    """Start time in clock ticks since boot, as `/proc/PID/stat` has it."""
+    boot_id: str
+    """The kernel's id of this boot."""
+
+    @classmethod
+    def of(cls, pid: int) -> Identity:
+        """The identity of a living process of this machine.
+
+        Raises ProcessLookupError where there is none.
+        """
+        start = start_time(pid)
+        if start is None:
+            raise ProcessLookupError(pid)
+        return cls(socket.gethostname(), pid, start, boot_id())
+
+    def is_here(self) -> bool:
+        """Whether it ran on the machine that asks."""
+        return self.host == socket.gethostname()
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; asked on its own machine. One that ended and was not waited for counts as dead."""
+        return self.boot_id == boot_id() and start_time(self.pid) == self.pid_start
+
+    def send(self, signal_number: signal.Signals) -> bool:
+        """Send it a signal; False where it has ended. A pid that was given away in between is never hit."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self.is_alive():
+                return False
+            signal.pidfd_send_signal(handle, signal_number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None where it has ended or is only waiting to be reaped."""
+    fields = _stat(pid)
+    return None if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty where it has ended or belongs to another user."""
+    try:
+        raw = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    entries = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
+
+
+def of_run(run_id: str, excluded: Iterable[int] = ()) -> list[int]:
+    """The pids of all living processes that carry this RUN_ID, whoever their parent is now."""
+    left_out = set(excluded)
+    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return sorted(pid for pid in pids if pid not in left_out and environment(pid).get(RUN_ID) == run_id)
+
+
+def trainers(run_id: str) -> list[int]:
+    """The pids of a run's ranks: what torchrun has started, without the loader processes that a rank has forked."""
+    ranks = [pid for pid in of_run(run_id) if "LOCAL_RANK" in environment(pid)]
+    return [pid for pid in ranks if _parent(pid) not in ranks]
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Memory held by these processes, shared pages counted in each."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has just ended
+            total += int((_PROC / str(pid) / "statm").read_text().split()[1])
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+def kill_run(run_id: str, excluded: Iterable[int] = (), timeout_s: float = 10) -> list[int]:
+    """SIGKILL every process of a run until none is left, and return the pids that were hit.
+
+    Ends after `timeout_s` even where one hangs in the kernel: nothing more can be done to it.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + timeout_s
+    while (left := of_run(run_id, excluded)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed.update(left)
+        time.sleep(_POLL_S)
+    return sorted(killed)
+
+
+def _parent(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of `/proc/PID/stat` from the state on; empty where the process has ended."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets
