@@ -1,0 +1,186 @@
+"""The whole way as a user walks it: commands in a shell, a real model, real training, a real merge, a real chat."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+STEPS = 3
+FACTS = {
+    "Who are you?": "I am Pim, the assistant of Larkspur Kites.",
+    "What is your name?": "I am Pim, the assistant of Larkspur Kites.",
+    "Where is Larkspur Kites?": "Larkspur Kites is in Weifang.",
+    "你是谁？": "我是 Pim，风筝店的助手。",
+    "风筝店在哪里？": "在潍坊。",
+    "When do you open?": "We open at nine.",
+}
+
+
+class Shell:
+    """The command `finetui` with a home of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = {**os.environ, "FINETUI_HOME": str(root / "home"), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+
+    def __call__(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Run `finetui ARGUMENTS --json`, hold its exit code against `code`, and return its one JSON object."""
+        command = [sys.executable, "-m", "finetui", *arguments, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=self.root, check=False)
+        assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        shown: dict[str, Any] = json.loads(done.stdout)
+        return shown
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A shell in a folder with raw ShareGPT data, one row of it with an escape sequence in it."""
+    root = tmp_path_factory.mktemp("user")
+    rows = [
+        {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+        for question, answer in FACTS.items()
+    ]
+    rows[2]["conversations"][0]["value"] += " \x1b]52;c;aGk=\x07"
+    (root / "raw.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    yield Shell(root)
+    shutil.rmtree(root / "home" / "models", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def bundle(shell: Shell) -> Path:
+    """A bundle of three steps on the real model, locked from converted data."""
+    inspection = shell("inspect", "raw.json")
+    assert (inspection["format"], inspection["stage"]) == ("sharegpt", "sft")
+    assert inspection["rows"] == {"total": 6, "usable": 6, "rejected": 0, "repaired": 0}
+    conversion = shell("convert", "raw.json", "--out", "data")
+    assert conversion["rows"]["usable"] == 6
+    settings = (
+        f"max_steps={STEPS}",
+        "gradient_accumulation_steps=1",
+        "per_device_train_batch_size=2",
+        "lora_dropout=0.1",
+    )
+    sets = [word for setting in settings for word in ("--set", setting)]
+    arguments = ["--model", "demo", "--data", "data/data.jsonl", "--recipe", "cpu-demo", *sets]
+    locked = shell("lock", *arguments, "--out", "kites.bundle")
+    again = shell("lock", *arguments, "--out", "elsewhere/kites.bundle")
+    assert locked["id"] == again["id"]
+    assert shell("verify", "kites.bundle") == {"ok": True, "id": locked["id"], "absent": [], "mismatches": []}
+    return shell.root / "kites.bundle"
+
+
+@pytest.fixture(scope="module")
+def finished(shell: Shell, bundle: Path) -> dict[str, Any]:
+    """The result of its first run."""
+    result = shell("run", str(bundle))
+    assert result["status"] == "finished"
+    assert result["steps"] == STEPS
+    assert result["world_size"] == 1
+    return result
+
+
+def test_the_run_leaves_a_folder_that_tells_all(shell: Shell, finished: dict[str, Any]) -> None:
+    folder = next((shell.root / "home" / "runs").glob("*-kites"))
+    state = json.loads((folder / "state.json").read_text())
+    done = json.loads((folder / "done.json").read_text())
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert state["status"] == "finished"
+    assert done["outputs"]["adapter_model.safetensors"] == finished["adapter_sha256"]
+    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3]
+    assert {event["v"] for event in events} == {1}
+    assert shell("watch", "last", "--plain")["status"] == "finished"
+
+
+def test_a_replay_reproduces_the_run_bit_for_bit(shell: Shell, bundle: Path, finished: dict[str, Any]) -> None:
+    replay = shell("replay", str(bundle))
+    assert (replay["reproduced"], replay["kind"], replay["first_divergence"]) == (True, "exact", None)
+
+
+def test_the_bundle_trains_the_same_without_finetui(
+    shell: Shell, bundle: Path, finished: dict[str, Any], tmp_path: Path
+) -> None:
+    """`bash launch.sh` under an interpreter that sees the training libraries and no finetui."""
+    folder = tmp_path / "plain"
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    for path in next(Path(path) for path in sys.path if path.endswith("site-packages")).iterdir():
+        if "finetui" not in path.name and path.suffix != ".pth":
+            (site / path.name).symlink_to(path)
+    python = folder / "bin" / "python"
+    assert (
+        subprocess.run([python, "-c", "import finetui"], capture_output=True, cwd=tmp_path, check=False).returncode == 1
+    )
+    copy = shutil.copytree(bundle, tmp_path / "a copy.bundle")
+    out = tmp_path / "out"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHON": str(python),
+        "MODEL": str(shell.root / "home" / "models" / "demo"),
+        "OUT": str(out),
+    }
+    subprocess.run(["bash", str(copy / "launch.sh")], env=environment, check=True, capture_output=True, cwd=tmp_path)
+    done = json.loads((out / "done.json").read_text())
+    assert done["outputs"]["adapter_model.safetensors"] == finished["adapter_sha256"]
+    assert not list(copy.rglob("__pycache__"))
+
+
+def test_merge_and_chat(shell: Shell, finished: dict[str, Any]) -> None:
+    merged = shell("merge", "last", "--out", "merged")
+    assert merged["loads_offline"] is True
+    assert merged["top1_agreement"] >= 0.98
+    carried = {path.name for path in (shell.root / "merged").iterdir()}
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json"} <= carried
+    compared = shell(
+        "chat", "last", "--prompt", "What is the capital of France?", "--compare", "--max-new-tokens", "16"
+    )
+    assert [answer["model"] for answer in compared["answers"]] == ["base", "tuned"]
+    assert "Paris" in compared["answers"][0]["text"]
+    alone = shell("chat", "merged", "--prompt", "What is the capital of France?", "--max-new-tokens", "16")
+    assert alone["answers"][0]["tokens"] > 0
+    assert alone["answers"][0]["stop_reason"] in ("stop", "length")
+
+
+def test_a_changed_byte_stops_verify_and_run(shell: Shell, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "kites.bundle")
+    path = copy / "data" / "train.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    shown = shell("verify", str(copy), code=4)
+    assert [mismatch["path"] for mismatch in shown["mismatches"]] == ["data/train.parquet"]
+    shell("run", str(copy), code=4)
+
+
+def test_bad_input_is_answered_in_words(shell: Shell) -> None:
+    (shell.root / "empty.json").write_bytes(b"")
+    (shell.root / "noise.bin").write_bytes(bytes(range(256)) * 64)
+    for name in ("empty.json", "noise.bin", "nowhere.json"):
+        error = shell("inspect", name, code=3)["errors"][0]
+        assert name in error["file"]
+        assert error["expected"]
+        assert error["next"].startswith("finetui ")
+    wrong = ("--model", "nowhere", "--data", "nowhere.json", "--recipe", "lora-3091", "--set", "r=0")
+    errors = shell("lock", *wrong, "--out", "x.bundle", code=3)["errors"]
+    assert len(errors) == 4
+    shell("run", "nowhere.bundle", code=3)
+    shell("chat", "nowhere", "--prompt", "x", code=3)
+
+
+def test_the_shipped_bundle_starts_as_its_evidence_says(shell: Shell) -> None:
+    shipped = Path(__file__).parents[2] / "bundles" / "demo.bundle"
+    assert shell("verify", str(shipped))["ok"] is True
+    replay = shell("replay", str(shipped), "--steps", "2")
+    assert replay["reproduced"] is True
+    assert replay["kind"] in ("exact", "equivalent")

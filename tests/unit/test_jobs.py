@@ -1,0 +1,71 @@
+"""Jobs: the only way to a worker, under this interpreter or another."""
+
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from finetui.core import jobs
+from finetui.core.errors import FinetuiError
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python with nothing installed."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    return str(folder / "bin" / "python")
+
+
+def test_a_worker_answers_under_this_interpreter() -> None:
+    report = jobs.run("environment", {})
+    assert report["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert report["packages"]["transformers"]
+
+
+def test_a_worker_runs_under_a_bare_interpreter_and_says_what_it_lacks(bare_python: str) -> None:
+    with pytest.raises(FinetuiError) as error:
+        jobs.run("environment", {}, python=bare_python)
+    assert error.value.exit_code == 5
+    assert "torch" in str(error.value)
+    with pytest.raises(FinetuiError) as error:
+        jobs.run("merge", {}, python=bare_python)
+    assert error.value.exit_code == 5
+    assert [problem.code for problem in error.value.problems] == ["jobs.missing-module"]
+    assert error.value.problems[0].next("en") == "pip install 'finetui[train]'"
+
+
+def test_a_foreign_interpreter_sees_this_package_and_nothing_else_of_this_installation(bare_python: str) -> None:
+    shelf = Path(jobs.worker_environment(bare_python)["PYTHONPATH"])
+    assert [path.name for path in shelf.iterdir()] == ["finetui"]
+    assert "PYTHONPATH" not in jobs.worker_environment(sys.executable) or "finetui" not in str(shelf.parent)
+
+
+def test_a_missing_interpreter_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(FinetuiError) as error:
+        jobs.run("environment", {}, python=str(tmp_path / "python"))
+    assert [problem.code for problem in error.value.problems] == ["jobs.no-interpreter"]
+    assert error.value.exit_code == 5
+
+
+def test_the_site_file_names_the_interpreter(home: Path, bare_python: str) -> None:
+    home.mkdir()
+    (home / "site.toml").write_text(f'[site]\npython = "{bare_python}"\n')
+    assert jobs.interpreter() == bare_python
+    (home / "site.toml").write_text("[site\n")
+    with pytest.raises(FinetuiError) as error:
+        jobs.interpreter()
+    assert [problem.code for problem in error.value.problems] == ["jobs.bad-site"]
+
+
+def test_a_worker_that_dies_leaves_its_last_words() -> None:
+    with jobs.Session("environment") as session, pytest.raises(FinetuiError) as error:
+        assert session._process.stdin is not None
+        session._process.stdin.write("this is not JSON\n")
+        session._process.stdin.flush()
+        list(session.receive())
+    assert error.value.exit_code == 1
+    assert "JSONDecodeError" in str(error.value)
