@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetui.hardware.gpu import gpu_kind
 from finetui.hardware.probe import Machine
 
 
@@ -29,3 +30,14 @@ def hardware_kind(machine: Machine, threads: int, torch: str, gpus: Sequence[int
     by_index = {gpu.index: gpu.kind for gpu in machine.gpus}
     kinds = sorted({by_index[index] for index in gpus})
     return {"device": "cuda", "kind": "+".join(kinds), "count": len(gpus), "torch": torch}
+
+
+def kind_used(record: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The hardware kind that a trainer used on this machine, from the `hardware` of its record.
+
+    Raises KeyError where the record lacks something.
+    """
+    if record["device"] == "cpu":
+        return hardware_kind(machine, record["threads"], record["torch"])
+    kind = gpu_kind(record["name"], record["total_bytes"])
+    return {"device": "cuda", "kind": kind, "count": record["count"], "torch": record["torch"]}

@@ -51,7 +51,7 @@ def _own_group(root: Path, controller: str) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controller in controllers.split(",") and ".." not in Path(path).parts:
             return path.lstrip("/")
     return ""
