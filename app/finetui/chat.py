@@ -1,0 +1,279 @@
+"""Chat without a screen: what a reference means, and an engine that answers messages with the template of training.
+
+Text becomes ids, and ids text, on this side, by the encoder that also made the training data; the worker `generate`
+sees ids alone. So what was trained is what is served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from finetui.bundles.folder import Bundle
+from finetui.core import jobs
+from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
+from finetui.core.errors import FinetuiError, Problem
+from finetui.core.files import read_json
+from finetui.core.jobs import Progress
+from finetui.models.find import find_by_identity, find_model, matches
+from finetui.runs.folder import RunFolder, find_run
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Message = Mapping[str, Any]
+BASE, TUNED = "base", "tuned"
+_RUN_NAME = re.compile(r"last|\d{1,8}|\d{8}-.*")
+_ADAPTER_CONFIG = "adapter_config.json"
+_BROKEN = "\ufffd"
+_BYTES_OF_A_PART = 3
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a chat loads."""
+
+    name: str
+    """What to call a model that is served alone."""
+    model: Path
+    """Folder of the base model, or of a whole tuned model."""
+    adapter: Path | None
+    """Folder of the adapter, or None where the model is served as it is."""
+    template: Template
+    """How messages become ids: that of the bundle for a run, else the model's own."""
+
+    @property
+    def default(self) -> str:
+        """The variant that answers where none is asked for."""
+        return TUNED if self.adapter else BASE
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    max_new_tokens: int = 256
+    """An answer is cut here."""
+    temperature: float = 0.0
+    """0 takes the likeliest token every time."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability."""
+    seed: int = 42
+    """For temperatures above 0."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    """Its words; foreign text."""
+    stop_reason: str
+    """`stop` by itself, `length` cut at max_new_tokens, `cancelled`."""
+    tokens: int
+    """Tokens made, the stop token counted."""
+    seconds: float
+    """Time of the batch that it was made in."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of this answer."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+def resolve(reference: str, model: str | None = None, on_progress: Progress | None = None) -> Served:
+    """What RUN, ADAPTER or MODEL means; `model` names the base where it is not found by itself.
+
+    Raises FinetuiError where the reference, its base or its template cannot be had, or the base is another one.
+    """
+    path = Path(reference).expanduser()
+    if (run := _run_at(path)) or (not path.exists() and _RUN_NAME.fullmatch(reference)):
+        return _of_run(run or find_run(reference), model, on_progress)
+    if (path / _ADAPTER_CONFIG).is_file():
+        base = find_model(model or _base_name(path), on_progress)
+        return Served(path.resolve().name, base, path, load_template(base, load_tokenizer(base)))
+    folder = find_model(reference, on_progress)
+    return Served(folder.resolve().name, folder, None, load_template(folder, load_tokenizer(folder)))
+
+
+class ChatEngine:
+    """A loaded model that answers, in a worker that lives as long as this context."""
+
+    def __init__(self, served: Served, *, python: str | None = None, gpus: str | None = None) -> None:
+        self.served = served
+        self._tokenizer = load_tokenizer(served.model)
+        self._session = jobs.Session("generate", python=python, gpus=gpus)
+
+    def __enter__(self) -> Self:
+        """Load the model.
+
+        Raises FinetuiError where it cannot be loaded.
+        """
+        try:
+            adapter = self.served.adapter
+            self._session.ask(
+                {
+                    "op": "load",
+                    "model": str(self.served.model.absolute()),
+                    "adapter": str(adapter.absolute()) if adapter else None,
+                }
+            )
+        except BaseException:
+            self._session.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        variant: str | None = None,
+        sampling: Sampling | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer one conversation; `on_text` gets the words as they come, always whole characters.
+
+        Raises EncodeError where the template refuses the messages.
+        """
+        stream = TextStream(self._tokenizer)
+
+        def show(message: Mapping[str, Any]) -> None:
+            if on_text and message.get("stage") == "token" and (text := stream.push(message["ids"])):
+                on_text(text)
+
+        answer = self._generate([messages], variant, sampling or Sampling(), 1, show)[0]
+        if on_text and (rest := stream.finish()):
+            on_text(rest)
+        return answer
+
+    def ask_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        variant: str | None = None,
+        sampling: Sampling | None = None,
+        *,
+        batch_size: int = 32,
+        on_progress: Progress | None = None,
+    ) -> list[Answer]:
+        """Answer many conversations, some at a time; `on_progress` gets `done` of `total`.
+
+        Raises EncodeError where the template refuses one of them.
+        """
+        return self._generate(conversations, variant, sampling or Sampling(), batch_size, on_progress)
+
+    def stop(self) -> None:
+        """End the answer under way; it comes back `cancelled`. For signal handlers and other threads too."""
+        self._session.send({"op": "stop"})
+
+    def _generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        variant: str | None,
+        sampling: Sampling,
+        batch_size: int,
+        on_progress: Progress | None,
+    ) -> list[Answer]:
+        template = self.served.template
+        request = {
+            "op": "generate",
+            "prompts": [encode_prompt(messages, self._tokenizer, template) for messages in conversations],
+            "variant": variant or self.served.default,
+            "max_new_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "stop_ids": list(template.stop_ids),
+            "pad_id": template.pad_id,
+            "batch_size": batch_size,
+        }
+        return [
+            Answer(decode(self._tokenizer, made["ids"]), made["stop_reason"], made["tokens"], made["seconds"])
+            for made in self._session.ask(request, on_progress)["answers"]
+        ]
+
+
+class TextStream:
+    """Tokens to text as they come: a character whose bytes are not all there yet waits for them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._context = 0
+        self._shown = 0
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that these tokens complete; may be empty."""
+        self._ids += ids
+        text = self._new_text()
+        broken = len(text) - len(text.rstrip(_BROKEN))
+        return "" if 0 < broken <= _BYTES_OF_A_PART else self._advance(text)
+
+    def finish(self) -> str:
+        """What is left at the end, broken or not."""
+        return self._advance(self._new_text())
+
+    def _new_text(self) -> str:
+        """Decoded together with the tokens before them, since some decoders join or strip at the edge."""
+        before = decode(self._tokenizer, self._ids[self._context : self._shown])
+        return decode(self._tokenizer, self._ids[self._context :])[len(before) :]
+
+    def _advance(self, text: str) -> str:
+        self._context, self._shown = self._shown, len(self._ids)
+        return text
+
+
+def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Text of the ids, special tokens shown: a model that says them is to be seen saying them."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _run_at(path: Path) -> RunFolder | None:
+    """The run whose folder, or whose output, this is."""
+    run, above = RunFolder(path.absolute()), RunFolder(path.absolute().parent)
+    if run.exists():
+        return run
+    return above if above.exists() and above.output == path.absolute() else None
+
+
+def _of_run(run: RunFolder, model: str | None, on_progress: Progress | None) -> Served:
+    state = run.read()
+    lock = Bundle.load(Path(state.bundle)).lock
+    if not (run.output / _ADAPTER_CONFIG).is_file():
+        raise FinetuiError(Problem("chat.no-output", {"run": run.name, "status": run.status(state)}))
+    known = lock["model"]
+    facts = {"run": run.name, "name": str(known["name"])}
+    if model is not None:
+        base: Path | None = find_model(model, on_progress)
+        if base is not None and not matches(base, known["identity"], known["files"], on_progress):
+            raise FinetuiError(Problem("chat.wrong-base", facts, str(base)))
+    else:
+        base = find_by_identity(known["identity"], known["files"], [Path(state.model)], on_progress)
+    if base is None:
+        raise FinetuiError(Problem("chat.no-base", facts))
+    return Served(run.name, base, run.output, Template.from_json(lock["template"]))
+
+
+def _base_name(adapter: Path) -> str:
+    file = adapter / _ADAPTER_CONFIG
+    try:
+        name = read_json(file)["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FinetuiError(Problem("chat.bad-adapter", {"error": str(error)}, str(file))) from error
+    if not isinstance(name, str) or not name:
+        raise FinetuiError(Problem("chat.no-base-name", {}, str(file)))
+    return name
+
+
+def conversation(text: str, system: str | None = None) -> list[Message]:
+    """One question as messages."""
+    return [*_system(system), {"role": "user", "content": text}]
+
+
+def _system(system: str | None) -> Iterator[Message]:
+    if system:
+        yield {"role": "system", "content": system}
