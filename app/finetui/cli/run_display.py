@@ -34,13 +34,12 @@ class Screen:
             self._line(line)
 
     def _step(self, progress: Progress) -> None:
+        if self._live is None:
+            self._output.note(step_line(progress))
+            return
         from rich.text import Text
 
-        line = step_line(progress)
-        if self._live is None:
-            self._output.note(line)
-        else:
-            self._live.update(Text(line, overflow="ellipsis", no_wrap=True))
+        self._live.update(Text(step_line(progress), overflow="ellipsis", no_wrap=True))
 
     def _line(self, line: str) -> None:
         if self._live is None:

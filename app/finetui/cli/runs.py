@@ -1,4 +1,4 @@
-"""The commands `run`, `watch`, `runs`, `logs` and `stop`."""
+"""The commands `run`, `replay`, `watch`, `runs`, `logs` and `stop`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from finetui.cli.common import Output, command, option
 from finetui.cli.run_display import show_end, show_run
-from finetui.core.errors import BAD_INPUT, INTERRUPTED, FinetuiError, Problem
+from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem
 from finetui.core.events import last
 from finetui.core.messages import t
 from finetui.core.text import safe_text
@@ -18,6 +18,7 @@ from finetui.runs.following import follow_log, wait_for_training
 from finetui.runs.launch import launch, prepare
 from finetui.runs.outcome import result
 from finetui.runs.progress import short_number
+from finetui.runs.replay import changed, compare, expected_of, summary
 from finetui.runs.stopping import GRACE_S, stop
 
 _UNREADABLE = "unreadable"
@@ -50,6 +51,31 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
     if code == 0:
         output.note(t("runs.next-merge", run=run.name))
     return code
+
+
+@command("replay")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@option("--steps", type=click.IntRange(1), metavar="N", help_code="runs.opt-replay-steps")
+@option("--model", metavar="PATH", help_code="runs.opt-model")
+@option("--python", metavar="PATH", help_code="cli.opt-python")
+@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
+@option("--trust", metavar="ID", help_code="runs.opt-trust")
+def replay_command(output: Output, bundle: Path, steps: int | None, **choices: Any) -> int:
+    """Run a bundle again and compare."""
+    replayed = changed(bundle)
+    if replayed is None:
+        expected = expected_of(bundle)
+        run = prepare(bundle, kind="replay", stop_after=steps, **choices)
+        try:
+            launch(run)
+            output.note(t("runs.started", run=run.name, pid=run.read().pid, folder=str(run.path)))
+            show_run(output, run)
+        except KeyboardInterrupt:
+            return _leave(output, run)
+        replayed = compare(expected, run)
+    output.result(replayed.to_json())
+    output.data(summary(replayed))
+    return 0 if replayed.reproduced else MISMATCH
 
 
 @command("watch")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetui.bundles import trust as trusting
 from finetui.bundles.folder import Bundle
+from finetui.bundles.trust import check_trust
 from finetui.bundles.verify import verify
 from finetui.core import home, jobs
 from finetui.core.errors import BAD_INPUT, JOB_FAILED, MACHINE, MISMATCH, FinetuiError, Problem
@@ -58,8 +58,7 @@ def prepare(
     """
     found = Bundle.load(bundle)
     _check_unchanged(found)
-    if problem := trusting.check(found, trust):
-        raise FinetuiError(problem, BAD_INPUT)
+    check_trust(found, trust)
     folder = _locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
     jobs.run("environment", {}, python=python)

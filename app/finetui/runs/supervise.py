@@ -142,12 +142,11 @@ class Supervisor:
         """Fill the bundle's evidence from its first full run; a bundle that cannot be written stays as it is."""
         from finetui.bundles import evidence
 
-        bundle = Path(self._state.bundle)
-        if self._state.kind != "run" or self._state.stop_after is not None or evidence.read(bundle) is not None:
+        if self._state.kind != "run" or self._state.stop_after is not None:
             return
         try:
-            evidence.write(bundle, self._run.path)
-            self._note("evidence", bundle=self._state.bundle)
+            if evidence.write(Path(self._state.bundle), self._run.path) is not None:
+                self._note("evidence", bundle=self._state.bundle)
         except (OSError, FinetuiError) as error:
             self._note("warning", code="evidence-not-written", text=str(error))
 
