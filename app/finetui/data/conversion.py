@@ -1,0 +1,57 @@
+"""`convert`: the same pass, with data.jsonl, rejected.jsonl and report.json written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from finetui.core.files import replacing, write_json
+from finetui.data.reader import Input, Rejected, open_input
+from finetui.data.results import Conversion, Inspection
+
+
+def convert(
+    paths: Sequence[Path], out: Path, *, format: str | None = None, accept_rejected: bool = False
+) -> Conversion:
+    """Convert the data under `paths` into the folder `out`; data that is no training data gets report.json alone.
+
+    Raises FinetuiError where a file cannot be read to its end, OSError where `out` cannot be written.
+    """
+    read = open_input(paths, format)
+    out.mkdir(parents=True, exist_ok=True)
+    sha256 = None
+    if read.converts:
+        sha256 = _write(read, out)
+    else:
+        for _ in read.read():
+            pass
+        for name in ("data.jsonl", "rejected.jsonl"):
+            if (out / "report.json").is_file():  # of an earlier conversion, which this report replaces
+                (out / name).unlink(missing_ok=True)
+    conversion = Conversion(Inspection(read), out, sha256, accept_rejected)
+    write_json(out / "report.json", conversion.to_json())
+    return conversion
+
+
+def _write(read: Input, out: Path) -> str:
+    digest = hashlib.sha256()
+    with replacing(out / "rejected.jsonl") as rejected, replacing(out / "data.jsonl") as data:
+        write, update = data.write, digest.update
+        for record in read.read(lambda row: _put(row, rejected)):
+            write(record.line)
+            update(record.line)
+    return digest.hexdigest()
+
+
+def _put(row: Rejected, stream: IO[bytes]) -> None:
+    told = {
+        **row.place.to_json(),
+        "code": row.code,
+        "detail": row.detail,
+        "raw": row.raw.decode("utf-8", "backslashreplace"),
+    }
+    stream.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))

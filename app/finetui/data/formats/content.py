@@ -1,0 +1,55 @@
+"""A message's content: text, or blocks that join to text, with its reasoning and its media told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetui.data.problems import RowProblem, excerpt
+
+_TEXT = frozenset({"text", "input_text", "output_text"})
+_THINKING = frozenset({"reasoning", "thinking"})
+_MEDIA = ("image", "audio", "video", "file")
+MEDIA_COLUMNS = (
+    "images", "image", "audios", "audio", "videos", "video", "img", "image_path", "image_url", "audio_path", "video_path",
+)  # fmt: skip
+
+
+def refuse_media(row: dict[str, Any]) -> None:
+    """Raises RowProblem `multimodal` where a media column of the row is not empty."""
+    for column in MEDIA_COLUMNS:
+        if column in row and row[column] not in (None, "", [], {}):
+            raise RowProblem("multimodal", f"{column}: {excerpt(row[column])}")
+
+
+def text_of(value: Any, where: str) -> tuple[str, str]:
+    """The text and the reasoning of a content that is no plain string.
+
+    Raises RowProblem `null-content`, `multimodal` or `wrong-type`.
+    """
+    if value is None:
+        raise RowProblem("null-content", where)
+    if type(value) is str:
+        return value, ""
+    if type(value) is not list:
+        raise RowProblem("wrong-type", f"{where}: {excerpt(value)}")
+    text: list[str] = []
+    thinking: list[str] = []
+    for number, block in enumerate(value):
+        _read_block(block, f"{where}[{number}]", text, thinking)
+    return "".join(text), "".join(thinking)
+
+
+def _read_block(block: Any, where: str, text: list[str], thinking: list[str]) -> None:
+    if type(block) is not dict:
+        raise RowProblem("wrong-type", f"{where}: {excerpt(block)}")
+    kind = block.get("type", "text")
+    if type(kind) is str and any(media in kind.lower() for media in _MEDIA):
+        raise RowProblem("multimodal", f"{where}.type: {excerpt(kind)}")
+    into = text if kind in _TEXT else thinking if kind in _THINKING else None
+    if into is None:
+        raise RowProblem("wrong-type", f"{where}.type: {excerpt(kind)}")
+    keys = ("text", "content") if into is text else ("thinking", "reasoning", "text", "content")
+    said = next((block[key] for key in keys if block.get(key) is not None), None)
+    if type(said) is not str:
+        raise RowProblem("null-content" if said is None else "wrong-type", f"{where}: {excerpt(block)}")
+    into.append(said)

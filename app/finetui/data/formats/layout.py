@@ -1,0 +1,41 @@
+"""What a layout is to the rest of the room: how it recognises a row, and how it turns one into a canonical record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetui.data.problems import Note, Saying
+
+Convert = Callable[[Any, list[Note]], dict[str, Any]]
+"""A row to its canonical record; reported codes are appended to the notes.
+
+Raises RowProblem where the row is to be set aside.
+"""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A layout fitted to one input: which of its columns are what."""
+
+    mapping: Mapping[str, str]
+    """Canonical part to the columns it comes from, as the lock keeps it."""
+    cue: Saying
+    """What gave the layout away."""
+    convert: Convert
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout of the inventory."""
+
+    id: str
+    recognise: Callable[[Any], bool]
+    """Whether one sampled row has this layout; asked in the order of the table, strongest cue first."""
+    cue: str
+    """What gives it away, in one technical phrase."""
+    stage: str | None = None
+    """The stage that its records serve; None where it cannot be converted."""
+    fit: Callable[[Sequence[Any]], Adapter] | None = None
+    """Fit the layout to its sampled rows; None where it is known by sight alone, so that it is not taken for another."""

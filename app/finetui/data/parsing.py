@@ -1,0 +1,89 @@
+"""One row's bytes to a value, and back; with the reason where they are none."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import orjson
+
+from finetui.data.problems import RowProblem
+
+
+class Repaired:
+    """A value that could be read after a repair in which nothing is guessed (NaN and Infinity became null)."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def load(raw: bytes) -> Any:
+    """The value of one row's bytes, a `Repaired` one, or the RowProblem that keeps it from being one."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _load_slowly(raw)
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON in UTF-8.
+
+    Raises RowProblem `encoding` for a lone surrogate, `unparsable` for a value nested too deep to be written.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return _dump_slowly(value)
+
+
+def has_wide_number(value: Any) -> bool:
+    """Whether a float stands in `value` that may have been an integer beyond 64 bits (orjson reads those as floats)."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if type(item) is float:
+            if abs(item) >= 2.0**63 and math.isfinite(item):
+                return True
+        elif type(item) is dict:
+            waiting.extend(item.values())
+        elif type(item) is list:
+            waiting.extend(item)
+    return False
+
+
+def load_exactly(raw: bytes) -> Any:
+    """The value with its integers as they are written; slow.
+
+    Raises ValueError or RecursionError where the standard library cannot read it.
+    """
+    return json.loads(raw)
+
+
+def _load_slowly(raw: bytes) -> Any:
+    """Read what orjson refused: NaN, Infinity and deep nesting can be had, lone surrogates and the rest cannot."""
+    constants: list[str] = []
+    try:
+        text = raw.decode()
+        value = json.loads(text, parse_constant=constants.append)
+        _dump_slowly(value)
+    except UnicodeDecodeError as error:
+        return RowProblem("encoding", f"byte {error.start}: {raw[error.start : error.start + 8].hex(' ')}")
+    except json.JSONDecodeError as error:
+        return RowProblem("unparsable", f"{error.msg} (character {error.pos + 1})")
+    except (RecursionError, ValueError) as error:
+        return RowProblem("unparsable", str(error)[:120])
+    except RowProblem as problem:
+        return problem
+    return Repaired(value) if constants else value
+
+
+def _dump_slowly(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise RowProblem("encoding", "lone surrogate") from error
+    except (RecursionError, ValueError) as error:
+        raise RowProblem("unparsable", "cannot be written as JSON again") from error

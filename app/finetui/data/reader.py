@@ -1,0 +1,217 @@
+"""The one full pass over the files: every row parsed, converted, checked and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetui.core.errors import FinetuiError, Problem
+from finetui.data.containers import DataFile, rows
+from finetui.data.detect import Detection, detect
+from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
+from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Tally, text_notes
+from finetui.data.sample import take
+from finetui.data.sources import find_files
+from finetui.data.streams import opened
+
+REJECTED_LIMIT = 0.01
+"""More than this share of rows set aside needs a yes."""
+
+
+@dataclass
+class FileReport:
+    """One file after its pass."""
+
+    file: DataFile
+    detection: Detection
+    sha256: str = ""
+    """Of the file's own bytes."""
+    total: int = 0
+    usable: int = 0
+    repaired: int = 0
+
+    @property
+    def rejected(self) -> int:
+        """Rows set aside."""
+        return self.total - self.usable
+
+
+@dataclass(frozen=True)
+class Record:
+    """One canonical record and where it comes from."""
+
+    record: dict[str, Any]
+    line: bytes
+    """The record as one line of data.jsonl, newline included."""
+    place: Place
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One row that was set aside."""
+
+    place: Place
+    code: str
+    detail: str
+    raw: bytes
+
+
+@dataclass
+class Input:
+    """The files of one call: found, sampled, recognised, and read in order by `read`."""
+
+    files: list[FileReport]
+    left_out: list[str]
+    tally: Tally = field(default_factory=Tally)
+    _seen: set[int] = field(default_factory=set)
+
+    @property
+    def format(self) -> str | None:
+        """The layout that all files have, or None."""
+        formats = {report.detection.format for report in self.files}
+        return formats.pop() if len(formats) == 1 else None
+
+    @property
+    def converts(self) -> bool:
+        """Whether there is one layout and it can be converted."""
+        return self.format is not None and all(report.detection.adapter for report in self.files)
+
+    @property
+    def total(self) -> int:
+        """Rows read."""
+        return sum(report.total for report in self.files)
+
+    @property
+    def usable(self) -> int:
+        """Rows that became records."""
+        return sum(report.usable for report in self.files)
+
+    @property
+    def repaired(self) -> int:
+        """Usable rows that were mended."""
+        return sum(report.repaired for report in self.files)
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether more rows were set aside than goes without a yes."""
+        return self.total - self.usable > REJECTED_LIMIT * self.total
+
+    def read(self, on_rejected: Callable[[Rejected], None] | None = None) -> Iterator[Record]:
+        """Every usable row of every file as a record, in order; afterwards the counts, digests and tally are complete.
+
+        Raises FinetuiError where a file cannot be read to its end; every such file is named.
+        """
+        problems: list[Problem] = []
+        for report in self.files:
+            try:
+                if self.converts:
+                    yield from self._records(report, on_rejected)
+                else:
+                    _count(report)
+            except FinetuiError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise FinetuiError(problems)
+        empty = [report.file.name for report in self.files if not report.total]
+        if empty:
+            raise FinetuiError(Problem("data.no-rows", {}, name) for name in empty)
+
+    def _records(self, report: FileReport, on_rejected: Callable[[Rejected], None] | None) -> Iterator[Record]:
+        adapter = report.detection.adapter
+        assert adapter is not None
+        convert, name, tally, seen = adapter.convert, report.file.name, self.tally, self._seen
+        notes: list[Note] = []
+        number = usable = 0
+        with opened(report.file.path, name) as source:
+            for value, raw, line, byte in rows(report.file, source.stream):
+                number += 1
+                try:
+                    record = _record(value, raw, convert, notes)
+                    meta = record.pop("meta", None)
+                    body = dump(record)
+                    notes += text_notes(body)
+                    if meta is not None:
+                        record["meta"] = meta
+                        written = b'%b,"meta":%b}\n' % (body[:-1], dump(meta))
+                    else:
+                        written = body + b"\n"
+                except RowProblem as problem:
+                    notes.clear()
+                    place = Place(name, number, line, byte)
+                    tally.add(problem.code, problem.detail, place)
+                    report.total = number
+                    if on_rejected is not None:
+                        on_rejected(Rejected(place, problem.code, problem.detail, raw))
+                    continue
+                usable += 1
+                place = Place(name, number, line, byte)
+                fingerprint = hash(body)
+                if fingerprint in seen:
+                    notes.append(("duplicate", ""))
+                else:
+                    seen.add(fingerprint)
+                if notes:
+                    report.repaired += _tell(notes, tally, place)
+                    notes.clear()
+                report.total, report.usable = number, usable
+                yield Record(record, written, place)
+            report.sha256 = source.sha256()
+
+
+def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
+    """Find the files under `paths` and recognise each.
+
+    Raises FinetuiError with every obstacle, before anything is converted.
+    """
+    files, left_out = find_files(paths)
+    reports: list[FileReport] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            reports.append(FileReport(file, detect(take(file), format)))
+        except FinetuiError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+            exit_code = error.exit_code
+    if problems:
+        raise FinetuiError(problems, exit_code)
+    return Input(reports, left_out)
+
+
+def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[str, Any]], notes: list[Note]) -> Any:
+    """The canonical record of a row's value.
+
+    Raises RowProblem where the row is set aside.
+    """
+    kind = type(value)
+    if kind is RowProblem:
+        raise value
+    if kind is Repaired:
+        notes.append((REPAIRED, "NaN"))
+        value = value.value
+    record = convert(value, notes)
+    if len(record) > 1 and kind is not Repaired and has_wide_number(record):
+        notes.clear()
+        record = convert(load_exactly(raw), notes)
+    return record
+
+
+def _tell(notes: Iterable[Note], tally: Tally, place: Place) -> int:
+    """Count a row's notes; 1 where the row was repaired, else 0."""
+    repaired = 0
+    for code, detail in notes:
+        if code == REPAIRED:
+            repaired = 1
+        else:
+            assert code not in SET_ASIDE
+            tally.add(code, detail, place)
+    return repaired
+
+
+def _count(report: FileReport) -> None:
+    """Count the rows of a file that is not converted."""
+    with opened(report.file.path, report.file.name) as source:
+        for _ in rows(report.file, source.stream):
+            report.total += 1
+        report.sha256 = source.sha256()
