@@ -27,11 +27,11 @@ def are_variables(value: object) -> bool:
 
 
 def render(template: str, lock: Mapping[str, Any]) -> str:
-    """The launch script of a lock: the block of the template holds its name, world size and variables.
+    """The launch script of a lock: the block of the template holds its name, processes and variables.
 
     Raises ValueError where the template has not exactly one block.
     """
-    lines = [f'NAME="{lock["name"]}"', f"WORLD_SIZE={lock['launch']['nproc_per_node']}"]
+    lines = [f'NAME="{lock["name"]}"', f"NPROC={lock['launch']['nproc_per_node']}"]
     lines += [f'export {name}="{value}"' for name, value in sorted(lock["environment"].items())]
     return _fill(template, lines)
 

@@ -94,7 +94,7 @@ def lock_document(plan: LockPlan, prepared: Prepared) -> dict[str, Any]:
         },
         "template": plan.template.to_json(),
         "data": {
-            "sources": [dict(source) for source in plan.sources],
+            "sources": [dict(source) for source in plan.sources()],
             "train": prepared.train,
             "eval": prepared.eval,
             "set_aside": prepared.set_aside,

@@ -32,8 +32,8 @@ class LockPlan:
     """The base model."""
     template: Template
     """How records become text, with the stop ids."""
-    sources: Sequence[Mapping[str, Any]]
-    """The data files, as they stand in the lock: name, sha256, bytes, format, mapping, rows."""
+    sources: Callable[[], Sequence[Mapping[str, Any]]]
+    """The data files, as they stand in the lock: name, sha256, bytes, format, mapping, rows. Asked once all is read."""
     settings: Mapping[str, tuple[Any, str]]
     """Every knob with its value and the reason for it; `max_length`, `overlong` and `seed` are read here."""
     rows_per_step: int

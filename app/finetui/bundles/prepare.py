@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetui.bundles.rows import UNTRAINED, Lengths, PartWriter, Row
-from finetui.core.encode import EncodeError, Template, encode
+from finetui.core.encode import EncodeError, Template, encode_rows
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import canonical_json
 
@@ -57,22 +57,21 @@ class Prepared:
 def measure(records: Iterable[Record], tokenizer: Tokenizer, template: Template) -> Lengths:
     """The lengths of all rows uncut, for settings that depend on them; refused rows are left to `prepare`."""
     lengths = Lengths()
-    for row in encode_rows(records, tokenizer, template):
-        if isinstance(row, Row):
+    for rows in rows_of(records, tokenizer, template):
+        for row in rows if isinstance(rows, list) else ():
             lengths.add(row)
     return lengths
 
 
-def encode_rows(records: Iterable[Record], tokenizer: Tokenizer, template: Template) -> Iterator[Row | EncodeError]:
-    """Each record as a row, or why the template refuses it, in order."""
+def rows_of(records: Iterable[Record], tokenizer: Tokenizer, template: Template) -> Iterator[list[Row] | EncodeError]:
+    """The rows of each record, mostly one, or why the template refuses it; in order."""
     for record in records:
         kept = {key: value for key, value in record.items() if not key.startswith("_")}
+        text = canonical_json(kept)
         try:
-            encoded = encode(kept, tokenizer, template)
+            yield [Row(text, row.input_ids, row.labels) for row in encode_rows(kept, tokenizer, template)]
         except EncodeError as error:
             yield error
-        else:
-            yield Row(canonical_json(kept), list(encoded.input_ids), list(encoded.labels))
 
 
 def prepare(
@@ -89,9 +88,8 @@ def prepare(
     """
     sieve = _Sieve(rules)
     with PartWriter(folder / "train.parquet") as train, PartWriter(folder / "eval.parquet") as held:
-        for number, found in enumerate(encode_rows(records, tokenizer, template), 1):
-            row = sieve.pass_through(number, found)
-            if row is not None:
+        for number, found in enumerate(rows_of(records, tokenizer, template), 1):
+            for row in sieve.pass_through(number, found):
                 (held if _is_held(row.record, rules) else train).add(row)
             if on_progress is not None and number % _REPORT_EVERY == 0:
                 on_progress({"stage": "prepare", "done": number})
@@ -122,25 +120,31 @@ class _Sieve:
         self.refusals: list[Problem] = []
         self.total = 0
 
-    def pass_through(self, number: int, found: Row | EncodeError) -> Row | None:
-        """The row as it is trained, or None where it is set aside."""
+    def pass_through(self, number: int, found: list[Row] | EncodeError) -> Iterator[Row]:
+        """What is trained of record `number`."""
         self.total += 1
         if isinstance(found, EncodeError):
             self._note("refused", number)
             if len(self.refusals) < _EXAMPLES:
                 self.refusals.extend(_numbered(found, number))
-            return None
-        if found.ids and max(found.ids) >= self.rules.vocab_size:
-            facts = {"row": number, "id": max(found.ids), "size": self.rules.vocab_size}
-            raise FinetuiError(Problem("bundles.beyond-vocabulary", facts))
-        if not found.trained():
-            self._note("untrained", number)
-            return None
-        if self.rules.stop_ids and _last_trained(found) not in self.rules.stop_ids:
-            self._note("unstopped", number)
-        return self._shorten(number, found)
+            return
+        for row in found:
+            yield from self._judged(number, row)
 
-    def _shorten(self, number: int, row: Row) -> Row | None:
+    def _judged(self, number: int, row: Row) -> Iterator[Row]:
+        if row.ids and max(row.ids) >= self.rules.vocab_size:
+            facts = {"row": number, "id": max(row.ids), "size": self.rules.vocab_size}
+            raise FinetuiError(Problem("bundles.beyond-vocabulary", facts))
+        if not row.trained():
+            self._note("untrained", number)
+            return
+        if self.rules.stop_ids and _last_trained(row) not in self.rules.stop_ids:
+            self._note("unstopped", number)
+        short = self._shortened(number, row)
+        if short is not None:
+            yield short
+
+    def _shortened(self, number: int, row: Row) -> Row | None:
         limit = self.rules.max_length
         if len(row.ids) <= limit:
             return row
@@ -168,7 +172,7 @@ class _Sieve:
             raise FinetuiError([Problem("bundles.too-many-refused", facts), *self.refusals])
 
     def warnings(self) -> tuple[Problem, ...]:
-        """A problem for each thing that happened to rows, with how many and the first of them."""
+        """A problem for each thing that happened to rows: how often, and in which record first."""
         common = {"total": self.total, "max_length": self.rules.max_length}
         return tuple(
             Problem(f"bundles.rows-{kind}", {"count": self.counts[kind], "row": self.first[kind], **common})

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 UNTRAINED = -100
-_GROUP = 1024
+_GROUP_ROWS = 1024
+_GROUP_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class PartWriter:
         self._path = path
         self._digest = ContentDigest()
         self._waiting: list[Row] = []
+        self._waiting_tokens = 0
         self._writer: pyarrow.parquet.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -121,7 +123,8 @@ class PartWriter:
         self.lengths.add(row)
         self._digest.add(row)
         self._waiting.append(row)
-        if len(self._waiting) == _GROUP:
+        self._waiting_tokens += len(row.ids)
+        if len(self._waiting) >= _GROUP_ROWS or self._waiting_tokens >= _GROUP_TOKENS:
             self._flush()
 
     def facts(self) -> dict[str, Any]:
@@ -152,6 +155,7 @@ class PartWriter:
         columns.append([row.labels for row in self._waiting])
         self._writer.write_table(pyarrow.table(columns, schema=schema))
         self._waiting.clear()
+        self._waiting_tokens = 0
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -162,7 +166,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as source:
-        for batch in source.iter_batches(_GROUP, columns=["record", "input_ids", "labels"]):
+        for batch in source.iter_batches(_GROUP_ROWS, columns=["record", "input_ids", "labels"]):
             for cells in batch.to_pylist():
                 yield Row(cells["record"], cells["input_ids"], cells["labels"])
 
