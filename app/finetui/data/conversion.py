@@ -48,10 +48,6 @@ def _write(read: Input, out: Path) -> str:
 
 
 def _put(row: Rejected, stream: IO[bytes]) -> None:
-    told = {
-        **row.place.to_json(),
-        "code": row.code,
-        "detail": row.detail,
-        "raw": row.raw.decode("utf-8", "backslashreplace"),
-    }
+    raw = row.raw.decode("utf-8", "backslashreplace")
+    told = {**row.place.to_json(), "code": row.code, "detail": row.detail, "raw": raw}
     stream.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))

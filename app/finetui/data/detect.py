@@ -68,11 +68,8 @@ def detect(sample: Sample, asked: str | None = None) -> Detection:
         if other != best and other not in NOTHING_TO_CONVERT
     )
     adapter = None
-    if best in CONVERTED:
-        fit = CONVERTED[best].fit
-        adapter = (
-            fit([row for row, layout in zip(sample.values, found, strict=True) if layout == best]) if fit else None
-        )
+    if best in CONVERTED and (fit := CONVERTED[best].fit):
+        adapter = fit([row for row, layout in zip(sample.values, found, strict=True) if layout == best])
     evidence = _evidence(best, count, total, columns, adapter, asked)
     format = best if adapter or best in NOTHING_TO_CONVERT else None
     return Detection(format, best, round(count / total, 4), evidence, alternatives, columns, adapter)

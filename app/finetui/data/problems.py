@@ -11,8 +11,8 @@ from finetui.core.messages import t
 from finetui.core.text import one_line
 
 SET_ASIDE = frozenset(
-    "unparsable not-an-object encoding missing-key wrong-type null-content unknown-role empty-user empty-assistant "
-    "no-assistant bad-tool-json multimodal".split()
+    {"unparsable", "not-an-object", "encoding", "missing-key", "wrong-type", "null-content", "unknown-role"}
+    | {"empty-user", "empty-assistant", "no-assistant", "bad-tool-json", "multimodal"}
 )
 """Codes that keep a row out of what is trained; every other code is only reported."""
 REPAIRED = "repaired"
@@ -26,15 +26,7 @@ Note = tuple[str, str]
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u00(?:[01][0-9a-f]|7f)|[bf])|\x7f|\xc2[\x80-\x9f]")
 _PLACEHOLDER = re.compile(rb"\{\{\s*[A-Za-z_][\w .-]{0,40}\}\}")
 _IMAGE_TAG = re.compile(rb"<img>[^<]{1,4096}</img>")
-_MOJIBAKE = (
-    b"\xef\xbf\xbd",
-    "锟斤拷".encode(),
-    "â€".encode(),
-    "Ã©".encode(),
-    "Ã¨".encode(),
-    "ï¼".encode(),
-    "ã€".encode(),
-)
+_MOJIBAKE = tuple(signs.encode() for signs in ("\ufffd", "锟斤拷", "â€", "Ã©", "Ã¨", "ï¼", "ã€"))
 
 
 class RowProblem(Exception):

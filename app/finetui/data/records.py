@@ -41,8 +41,8 @@ class Records:
     def __iter__(self) -> Iterator[Record]:
         """Every usable row in order.
 
-        Raises FinetuiError at the end where more than 1 % of the rows were set aside and that was not accepted, or where
-        nothing is usable.
+        Raises FinetuiError at the end where more than 1 % of the rows were set aside and that was not accepted, or
+        where nothing is usable.
         """
         yield from self._read.read(self._on_problem)
         refused = over_limit(self._read, self._accept)

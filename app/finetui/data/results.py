@@ -64,15 +64,13 @@ class Inspection:
         """The contract of `finetui inspect --json`."""
         files = self.input.files
         others = [other for report in files for other in report.detection.alternatives]
+        alternatives = [(other.format, other.confidence, other.why.text("en")) for other in others]
         return {
             "format": self.format,
             "stage": self.stage,
             "confidence": self.confidence,
             "evidence": [sentence.text("en") for sentence in self.evidence()],
-            "alternatives": [
-                {"format": other.format, "confidence": other.confidence, "why": other.why.text("en")}
-                for other in others
-            ],
+            "alternatives": [dict(zip(("format", "confidence", "why"), other, strict=True)) for other in alternatives],
             "question": next((asked for report in files if (asked := question(report.detection))), None),
             "files": [
                 {

@@ -28,7 +28,7 @@ _BETWEEN = re.compile(rb"[\s,]*+")
 _FIRST_KEY = re.compile(rb'\{\s*+"[^"\\]{1,64}+"')
 
 Row = tuple[Any, bytes, int | None, int | None]
-"""One row as a container gives it: its value (or the RowProblem that keeps it from being one), raw bytes, line, byte."""
+"""One row as a container gives it: its value (or a RowProblem in its place), raw bytes, line, byte."""
 
 
 class Splitter:
@@ -73,7 +73,7 @@ class Splitter:
             yield self._row(sign)
 
     def opening(self) -> bytes:
-        """The bytes that stood between the last rows, through the first key of the next; empty where none was learnt."""
+        """The bytes between the last rows, through the first key of the next; empty where none was learnt."""
         return self._opening
 
     def _row(self, sign: bytes) -> Row:

@@ -79,14 +79,12 @@ class Source:
         self._hashing = _Hashing(self._raw)
         self.name = name
         self.compression = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
-        whole = io.BufferedReader(self._hashing, BLOCK)
-        self._whole = whole
+        whole: IO[bytes] = io.BufferedReader(self._hashing, BLOCK)
+        self._whole = self.stream = whole
         if self.compression == "gzip":
             self.stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=whole)), BLOCK)
         elif self.compression == "zstd":
             self.stream = io.BufferedReader(_Unzstd(whole), BLOCK)
-        else:
-            self.stream = whole
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, reading what is left of it first."""

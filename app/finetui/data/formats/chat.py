@@ -1,4 +1,4 @@
-"""The canonical chat record: messages in TRL's conversational standard, the checks on their turns, and what goes beside."""
+"""The canonical chat record: messages in TRL's conversational standard, and the checks on their turns."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from finetui.data.problems import RowProblem, excerpt
 _TEXT = frozenset({"text", "input_text", "output_text"})
 _THINKING = frozenset({"reasoning", "thinking"})
 _MEDIA = ("image", "audio", "video", "file")
-MEDIA_COLUMNS = (
-    "images", "image", "audios", "audio", "videos", "video", "img", "image_path", "image_url", "audio_path", "video_path",
-)  # fmt: skip
+MEDIA_COLUMNS = tuple(
+    f"{media}{ending}" for media in ("image", "audio", "video") for ending in ("", "s", "_path", "_url", "_file")
+)
 
 
 def refuse_media(row: dict[str, Any]) -> None:

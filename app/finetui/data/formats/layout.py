@@ -38,4 +38,4 @@ class Layout:
     stage: str | None = None
     """The stage that its records serve; None where it cannot be converted."""
     fit: Callable[[Sequence[Any]], Adapter] | None = None
-    """Fit the layout to its sampled rows; None where it is known by sight alone, so that it is not taken for another."""
+    """Fit the layout to its sampled rows; None where it is known by sight, so as not to be taken for another."""
