@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from finetui.core.encode.jinja import EncodeError, Message, render_adapted
-from finetui.core.encode.marks import Marker
+from finetui.core.encode.marks import Marker, Parsed
 from finetui.core.encode.reading import Reading, read
 from finetui.core.encode.template import Template
 from finetui.core.encode.turns import Frame, Span, first_stop, spans_of
@@ -36,7 +36,7 @@ class Encoded:
     spans: tuple[Span, ...]
     """What of the text is trained, by character offsets."""
     omitted: tuple[tuple[int, str], ...] = ()
-    """Trained message and part (such as `thinking`) that the template leaves out of this rendering."""
+    """Message and part (thinking, a system prompt) that the template leaves out of this rendering, or cuts."""
 
 
 def encode(record: Mapping[str, Any], tokenizer: Tokenizer, template: Template) -> Encoded:
@@ -99,46 +99,68 @@ def _encode_chat(
 ) -> tuple[Encoded, ...]:
     if not messages:
         raise EncodeError(Problem("encode.empty"))
-    reading, tools = read(template, bool(tools)), tools or None
-    messages = [reading.without_inline_thinking(message) for message in messages]
+    reading = read(template, bool(tools))
+    chat = _Chat([reading.without_inline_thinking(message) for message in messages], tools or None, template, reading)
     trained = frozenset(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("train") is not False)
-    text = render_adapted(template, reading.adapt(messages), tools)
-    marker = Marker(messages, text, split_thinking="</think>" in template.source_text(tools))
-    marked = render_adapted(template, reading.adapt(marker.mark(messages)), tools, marks=marker.generation)
-    parsed = marker.parse(marked)
-    frame = Frame(reading.headers, _stop_tokens(tokenizer, template), lambda: _special_tokens(tokenizer))
-    spans = spans_of(parsed, trained, frame) if parsed.text == text else ()
-    omitted = tuple(sorted(lost for lost in parsed.lost if lost[0] in trained))
-    if trained - {span.message for span in spans} or parsed.broken & trained:
-        return tuple(_as_served(messages, turn, tools, reading, frame, tokenizer, template) for turn in sorted(trained))
-    return (_tokenized(text, spans, tokenizer, omitted),)
+    stops = tuple(token for stop in template.stop_ids if (token := tokenizer.id_to_token(stop)))
+    frame = Frame(reading.headers, stops, lambda: _special_tokens(tokenizer))
+    text = chat.render()
+    parsed = chat.parse(text)
+    if parsed is not None:
+        _refuse_lost_calls(parsed.lost, trained)
+        spans = spans_of(parsed, trained, frame)
+        if not trained - {span.message for span in spans} and not parsed.broken & trained:
+            omitted = tuple(sorted(parsed.lost))
+            return (_tokenized(text, spans, tokenizer, omitted),)
+    return tuple(_tokenized(*chat.as_served(turn, frame), tokenizer, ()) for turn in sorted(trained))
 
 
-def _as_served(
-    messages: Sequence[Message],
-    turn: int,
-    tools: Sequence[Any] | None,
-    reading: Reading,
-    frame: Frame,
-    tokenizer: Tokenizer,
-    template: Template,
-) -> Encoded:
-    """The conversation up to one answer, which is what follows the prompt that serving sends for it.
+@dataclass(frozen=True)
+class _Chat:
+    """One conversation and the template that renders it."""
 
-    Raises EncodeError where the rendering does not begin with that prompt.
-    """
-    adapted = reading.adapt(messages[: turn + 1])
-    text = render_adapted(template, adapted, tools)
-    prompt = render_adapted(template, adapted[:-1], tools, add_generation_prompt=True) if turn else ""
-    if not turn or not text.startswith(prompt):
-        raise EncodeError(Problem("encode.unlocated", {"turn": turn + 1}))
-    end = len(text.rstrip())
-    content = (end, end)
-    if reading.tail and text.endswith(reading.tail):
-        tail = len(text) - len(reading.tail)
-        content = first_stop(text, tail, len(text), frame.stops) or content
-    spans = (Span(len(prompt), content[0], turn, "content"), Span(*content, turn, "stop"))
-    return _tokenized(text, tuple(span for span in spans if span.end > span.start), tokenizer, ())
+    messages: Sequence[Message]
+    tools: Sequence[Any] | None
+    template: Template
+    reading: Reading
+
+    def render(self, count: int | None = None, add_generation_prompt: bool = False) -> str:
+        """The first `count` messages, or all, as the template renders them."""
+        adapted = self.reading.adapt(self.messages[:count])
+        return render_adapted(self.template, adapted, self.tools, add_generation_prompt)
+
+    def parse(self, text: str) -> Parsed | None:
+        """Where the texts lie in the true rendering `text`; None where marks around them change what is rendered."""
+        marker = Marker(self.messages, text, split_thinking="</think>" in self.template.source_text(self.tools))
+        adapted = self.reading.adapt(marker.mark(self.messages))
+        try:
+            marked = render_adapted(self.template, adapted, self.tools, marks=marker.generation)
+        except EncodeError:
+            return None
+        parsed = marker.parse(marked)
+        return parsed if parsed.text == text else None
+
+    def as_served(self, turn: int, frame: Frame) -> tuple[str, tuple[Span, ...]]:
+        """The conversation up to one answer, and the answer as what follows the prompt that serving sends for it.
+
+        Raises EncodeError where the rendering does not begin with that prompt.
+        """
+        text = self.render(turn + 1)
+        prompt = self.render(turn, add_generation_prompt=True) if turn else ""
+        end = len(text.rstrip())
+        if not prompt or not text.startswith(prompt) or end <= len(prompt):
+            raise EncodeError(Problem("encode.unlocated", {"turn": turn + 1}))
+        stop = (end, end)
+        if self.reading.tail and text.endswith(self.reading.tail):
+            stop = first_stop(text, len(text) - len(self.reading.tail), len(text), frame.stops) or stop
+        spans = (Span(len(prompt), stop[0], turn, "content"), Span(*stop, turn, "stop"))
+        return text, tuple(span for span in spans if span.end > span.start)
+
+
+def _refuse_lost_calls(lost: frozenset[tuple[int, str]], trained: frozenset[int]) -> None:
+    """Raise EncodeError where the template drops a call of a trained turn: without it the answer teaches silence."""
+    if turns := sorted(message for message, part in lost if part == "tool_calls" and message in trained):
+        raise EncodeError(Problem("encode.no-tool-calls", {"turn": turns[0] + 1}))
 
 
 def _tokenized(
@@ -167,10 +189,6 @@ def _labels(ids: list[int], offsets: Sequence[tuple[int, int]], spans: Sequence[
         if spans[following].start < end or (start == end == spans[following].start):
             labels[index] = ids[index]
     return labels
-
-
-def _stop_tokens(tokenizer: Tokenizer, template: Template) -> tuple[str, ...]:
-    return tuple(token for stop in template.stop_ids if (token := tokenizer.id_to_token(stop)))
 
 
 @lru_cache(maxsize=8)

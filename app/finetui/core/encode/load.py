@@ -126,20 +126,20 @@ def _writes_bos(tokenizer: Tokenizer, bos: int | None) -> bool:
 def _stop_ids(template: Template, tokenizer: Tokenizer, special: SpecialTokens) -> tuple[int, ...]:
     named = special.named.get("eos_token")
     configured = [tokenizer.token_to_id(named) if named else None, *special.eos_ids]
-    written = [_end_of_turn(read(template, with_tools), tokenizer) for with_tools in (False, True)]
+    written = [i for with_tools in (False, True) for i in _ends_of_turn(read(template, with_tools), tokenizer)]
     stops = [i for i in (*configured, *written) if i is not None and tokenizer.id_to_token(i) is not None]
     return tuple(dict.fromkeys(stops or [i for i in (template.eos_id,) if i is not None]))
 
 
-def _end_of_turn(reading: Reading, tokenizer: Tokenizer) -> int | None:
-    """The special token that the template closes an answer with, if it does.
+def _ends_of_turn(reading: Reading, tokenizer: Tokenizer) -> list[int]:
+    """The special tokens that the template closes an answer with, and a tool call.
 
-    It follows every answer, so it is the last of those that both the last answer and an earlier one are followed by; a
-    template that closes only its last answer with one (gpt-oss) means the first of these.
+    What closes an answer follows every answer, so it is the last of those that both the last answer and an earlier one
+    are followed by; a template that closes only its last answer with one (gpt-oss) means the first of these.
     """
     last, earlier = _specials_in(reading.tail, tokenizer), _specials_in(reading.after_turn, tokenizer)
     shared = common_prefix(last, earlier)
-    return next(iter(reversed(shared)), next(iter(last), None))
+    return [*(shared[-1:] or last[:1]), *_specials_in(reading.call_tail, tokenizer)[-1:]]
 
 
 def _specials_in(text: str, tokenizer: Tokenizer) -> list[int]:

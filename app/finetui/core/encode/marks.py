@@ -46,7 +46,7 @@ class Parsed:
     texts: tuple[Text, ...]
     """The texts that stand in it whole, by their start; each once, where it stands first."""
     lost: frozenset[tuple[int, str]]
-    """Message and part of the texts of which no whole one stands in it."""
+    """Message and part of the texts that do not stand in it whole."""
     broken: frozenset[int]
     """Messages of which a text stands in it with one end only."""
 
@@ -95,8 +95,8 @@ class Marker:
                 broken.add(self._owners[owner][0])
         broken.update(self._owners[owner][0] for owner in open_at)
         texts = sorted([*found.values(), *generated], key=lambda text: (text.start, -text.end))
-        whole = {(text.message, text.part) for text in texts}
-        return Parsed("".join(pieces), tuple(texts), frozenset(self._owners[1:]) - whole, frozenset(broken))
+        lost = frozenset(owner for index, owner in enumerate(self._owners) if index and index not in found)
+        return Parsed("".join(pieces), tuple(texts), lost, frozenset(broken))
 
     def _pair(self, message: int, part: str) -> tuple[str, str]:
         opening, closing = next(self._free), next(self._free)

@@ -38,6 +38,8 @@ class Reading:
     """What stands between an answer and the next user text."""
     tail: str = ""
     """What stands after the last answer."""
+    call_tail: str = ""
+    """What stands after the last value of a tool call that ends a conversation."""
 
     def adapt(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Canonical messages in the shape that the template reads."""
@@ -111,7 +113,7 @@ def _read_calls(template: Template, reading: Reading) -> Reading:
             text = _try(template, caller.adapt(messages))
             # `None` and `{'` are Python's own spelling: a template that prints them was handed the wrong shape
             if _CALL in text and _VALUE in text and "None" not in text and "{'" not in text:
-                return caller
+                return replace(caller, call_tail=_after(text, _VALUE))
     return reading
 
 
