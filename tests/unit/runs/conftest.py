@@ -26,6 +26,7 @@ import hashlib, json, os, pathlib, signal, subprocess, sys, time
 out = pathlib.Path(os.environ["OUT"])
 steps = json.loads(pathlib.Path("lock.json").read_text())["steps"]
 limit = int(os.environ.get("FINETUI_STOP_AFTER", steps))
+hardware = {}
 log = open(os.environ["FINETUI_EVENTS"], "a")
 
 def event(name, step=None, **facts):
@@ -51,7 +52,7 @@ def finish(content=b"weights", last=None, stopped_early=False):
     (folder / "adapter_model.safetensors").write_bytes(content)
     outputs = {"adapter_model.safetensors": hashlib.sha256(content).hexdigest()}
     figures = dict(steps=last or limit, final_loss=2.0 / (last or limit), seconds=1.0, tokens_per_second=90.0)
-    record = dict(v=1, world_size=1, stopped_early=limit < steps or stopped_early, outputs=outputs, hardware={})
+    record = dict(v=1, world_size=1, stopped_early=limit < steps or stopped_early, outputs=outputs, hardware=hardware)
     (out / "done.json").write_text(json.dumps({**record, **figures}))
     event("finished", last or limit, output_digests=outputs, **figures)
 

@@ -1,0 +1,93 @@
+"""Readers of a run: live or late, one or many, they see the same and disturb nothing."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.unit.runs.conftest import GATED, has_step, wait_until
+
+from finetui.core.events import parse
+from finetui.runs.following import follow, follow_log, wait_for_training
+from finetui.runs.launch import start
+from finetui.runs.progress import Progress, short_duration, short_number
+
+pytestmark = pytest.mark.unit
+
+
+def test_two_live_readers_and_a_late_one_see_the_same(make_bundle):
+    run = start(make_bundle(GATED, steps=5).path)
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(lambda: list(follow(run, poll_s=0.01))) for _ in range(2)]
+        wait_until(lambda: has_step(run, 1), "the first step")
+        (run.path / "go").touch()
+        live = [reader.result(timeout=60) for reader in readers]
+
+    late = list(follow(run))
+    steps = [[event.step for event in events if event.name == "step"] for events in (*live, late)]
+    assert steps == [[1, 2, 3, 4, 5]] * 3
+
+
+def test_a_half_written_line_waits_for_its_rest(make_bundle):
+    body = (
+        'started()\nlog.write(\'{"v": 1, "event": "step", "time": 1.5, "step": 1, "loss": 2\')\nlog.flush()\n'
+        "wait_for(out / 'go')\nlog.write('.5, \"learning_rate\": 0.1, \"tokens_per_second\": 3}\\n')\nlog.flush()\n"
+        "limit = 1\nfinish()\n"
+    )
+    run = start(make_bundle(body).path)
+    events = follow(run, poll_s=0.01)
+    seen = []
+    for event in events:
+        seen.append(event)
+        if event.name == "sample":  # the supervisor speaks while the trainer's line is still half
+            (run.path / "go").touch()
+
+    assert [event["loss"] for event in seen if event.name == "step"] == [2.5]
+
+
+def test_waiting_for_training_ends_where_the_run_fails_before_it(make_bundle):
+    assert wait_for_training(start(make_bundle("sys.exit(1)\n").path)) is False
+
+
+def test_the_log_is_followed_to_its_end(make_bundle):
+    run = start(make_bundle("print('one', flush=True)\nwait_for(out / 'go')\nprint('two')\n").path)
+    pieces = follow_log(run, poll_s=0.01)
+    text = ""
+    while "one" not in text:
+        text += next(pieces)
+    (run.path / "go").touch()
+
+    assert (text + "".join(pieces)).splitlines() == ["one", "two"]
+
+
+def step(number: int, time: float, loss: object = 1.0):
+    facts = {"loss": loss, "learning_rate": 1e-3, "tokens_per_second": 50.0}
+    found = parse(json.dumps({"v": 1, "event": "step", "time": time, "step": number, **facts}).encode())
+    assert found is not None
+    return found
+
+
+def test_progress_predicts_the_rest_from_the_last_steps():
+    progress = Progress(steps=10)
+    assert progress.eta_s is None
+
+    for number in range(1, 5):
+        progress = progress.after(step(number, 100.0 + 2 * number))
+
+    assert (progress.step, progress.loss, progress.learning_rate) == (4, 1.0, 1e-3)
+    assert progress.eta_s == 12.0
+
+
+def test_a_loss_that_is_no_number_is_shown_as_none():
+    progress = Progress(steps=2).after(step(1, 1.0, loss=None))
+
+    assert progress.loss is None
+    assert short_number(progress.loss, ".4f") == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(None, "–"), (0, "0:00"), (59.6, "1:00"), (83, "1:23"), (3723, "1:02:03")]
+)
+def test_durations_are_short(seconds, shown):
+    assert short_duration(seconds) == shown
