@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from finetui.bundles.folder import Bundle
 from finetui.core import jobs
 from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
-from finetui.core.errors import FinetuiError, Problem
-from finetui.core.files import read_json
 from finetui.core.jobs import Progress
-from finetui.models.find import find_by_identity, find_model, matches
-from finetui.runs.folder import RunFolder, find_run
+from finetui.merging import find_base, find_subject
+from finetui.models.adapter import CONFIG as ADAPTER_CONFIG
+from finetui.models.find import find_model
+from finetui.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 BASE, TUNED = "base", "tuned"
 _RUN_NAME = re.compile(r"last|\d{1,8}|\d{8}-.*")
-_ADAPTER_CONFIG = "adapter_config.json"
 _BROKEN = "\ufffd"
 _BYTES_OF_A_PART = 3
 
@@ -89,14 +87,15 @@ def resolve(reference: str, model: str | None = None, on_progress: Progress | No
 
     Raises FinetuiError where the reference, its base or its template cannot be had, or the base is another one.
     """
-    path = Path(reference).expanduser()
-    if (run := _run_at(path)) or (not path.exists() and _RUN_NAME.fullmatch(reference)):
-        return _of_run(run or find_run(reference), model, on_progress)
-    if (path / _ADAPTER_CONFIG).is_file():
-        base = find_model(model or _base_name(path), on_progress)
-        return Served(path.resolve().name, base, path, load_template(base, load_tokenizer(base)))
-    folder = find_model(reference, on_progress)
-    return Served(folder.resolve().name, folder, None, load_template(folder, load_tokenizer(folder)))
+    if not _is_adapter(reference):
+        folder = find_model(reference, on_progress)
+        return Served(folder.resolve().name, folder, None, load_template(folder, load_tokenizer(folder)))
+    subject = find_subject(reference)
+    base = find_base(subject, model, on_progress)
+    place = subject.adapter.resolve()
+    if subject.lock:
+        return Served(place.parent.name, base, place, Template.from_json(subject.lock["template"]))
+    return Served(place.name, base, place, load_template(base, load_tokenizer(base)))
 
 
 class ChatEngine:
@@ -232,41 +231,12 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
-def _run_at(path: Path) -> RunFolder | None:
-    """The run whose folder, or whose output, this is."""
-    run, above = RunFolder(path.absolute()), RunFolder(path.absolute().parent)
-    if run.exists():
-        return run
-    return above if above.exists() and above.output == path.absolute() else None
-
-
-def _of_run(run: RunFolder, model: str | None, on_progress: Progress | None) -> Served:
-    state = run.read()
-    lock = Bundle.load(Path(state.bundle)).lock
-    if not (run.output / _ADAPTER_CONFIG).is_file():
-        raise FinetuiError(Problem("chat.no-output", {"run": run.name, "status": run.status(state)}))
-    known = lock["model"]
-    facts = {"run": run.name, "name": str(known["name"])}
-    if model is not None:
-        base: Path | None = find_model(model, on_progress)
-        if base is not None and not matches(base, known["identity"], known["files"], on_progress):
-            raise FinetuiError(Problem("chat.wrong-base", facts, str(base)))
-    else:
-        base = find_by_identity(known["identity"], known["files"], [Path(state.model)], on_progress)
-    if base is None:
-        raise FinetuiError(Problem("chat.no-base", facts))
-    return Served(run.name, base, run.output, Template.from_json(lock["template"]))
-
-
-def _base_name(adapter: Path) -> str:
-    file = adapter / _ADAPTER_CONFIG
-    try:
-        name = read_json(file)["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FinetuiError(Problem("chat.bad-adapter", {"error": str(error)}, str(file))) from error
-    if not isinstance(name, str) or not name:
-        raise FinetuiError(Problem("chat.no-base-name", {}, str(file)))
-    return name
+def _is_adapter(reference: str) -> bool:
+    """Whether a run or an adapter is meant, and not a model."""
+    path = Path(reference).expanduser()
+    if path.exists():
+        return (path / ADAPTER_CONFIG).is_file() or RunFolder(path.absolute()).exists()
+    return _RUN_NAME.fullmatch(reference) is not None
 
 
 def conversation(text: str, system: str | None = None) -> list[Message]:

@@ -125,12 +125,12 @@ def test_an_answer_ends_at_a_stop_token_which_is_not_part_of_it(tiny_model: Path
         assert generate(session, [last]) == {"ids": free[:end], "stop_reason": "stop", "tokens": end + 1}
 
 
-def test_a_pickled_adapter_is_refused(adapter: Path, tmp_path: Path) -> None:
+def test_a_pickled_adapter_is_refused_by_the_loader_itself(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
-    with pytest.raises(FinetuiError) as caught, ChatEngine(resolve(str(tmp_path))):
-        pass
+    with Session("generate") as session, pytest.raises(FinetuiError) as caught:
+        session.ask({"op": "load", "model": str(tiny_model), "adapter": str(tmp_path)})
 
     assert [problem.code for problem in caught.value.problems] == ["chat.not-safetensors"]
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @option("--top-p", type=float, default=1.0, show_default=True, help_code="chat.opt-top-p")
 @option("--max-new-tokens", type=int, default=256, show_default=True, help_code="chat.opt-max-new-tokens")
 @option("--seed", type=int, default=42, show_default=True, help_code="chat.opt-seed")
-@option("--python", metavar="PYTHON", help_code="chat.opt-python")
-@option("--gpus", metavar="LIST", help_code="chat.opt-gpus")
+@option("--python", metavar="PYTHON", help_code="cli.opt-python")
+@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
 def chat_command(
     output: Output,
     reference: str,
