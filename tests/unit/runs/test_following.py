@@ -6,12 +6,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.runs.conftest import GATED, has_step, wait_until
 
 from finetui.core.events import parse
 from finetui.runs.following import follow, follow_log, wait_for_training
 from finetui.runs.launch import start
 from finetui.runs.progress import Progress, short_duration, short_number
+from tests.unit.runs.conftest import GATED, has_step, wait_until
 
 pytestmark = pytest.mark.unit
 

@@ -6,13 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.unit.runs.conftest import WHOLE
 
 from finetui.core.errors import FinetuiError
 from finetui.hardware.probe import probe
 from finetui.runs.following import follow
 from finetui.runs.launch import start
 from finetui.runs.replay import band, changed, compare, expected_of, summary
+from tests.unit.runs.conftest import WHOLE
 
 pytestmark = pytest.mark.unit
 

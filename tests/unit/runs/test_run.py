@@ -8,8 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.tiny import make_tiny_model
-from tests.unit.runs.conftest import GATED, WHOLE, has_step, read_state, wait_until
 
 from finetui.core.errors import BAD_INPUT, MACHINE, MISMATCH, FinetuiError
 from finetui.runs import processes
@@ -18,6 +16,8 @@ from finetui.runs.following import follow
 from finetui.runs.launch import launch, prepare, start
 from finetui.runs.outcome import problem, result
 from finetui.runs.stopping import stop
+from tests.tiny import make_tiny_model
+from tests.unit.runs.conftest import GATED, WHOLE, has_step, read_state, wait_until
 
 pytestmark = pytest.mark.unit
 
