@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
+
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.parsing import Repaired, load
 from finetui.data.splitter import LONGEST_ROW, Row, Splitter
@@ -34,6 +36,7 @@ _FOREIGN = (
 )
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _FEW_LINES = 50
+_BLANK = object()
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -92,11 +95,15 @@ def rows_of(container: str, name: str, stream: IO[bytes], start: int = 0) -> Ite
 
 
 def _lines(stream: IO[bytes], start: int) -> Iterator[Row]:
-    byte, line = start, 0
+    byte, line, loads = start, 0, orjson.loads
     while raw := stream.readline(LONGEST_ROW):
         line += 1
-        if not raw.isspace():
-            yield load(raw), raw, line, byte
+        try:
+            value = loads(raw)
+        except orjson.JSONDecodeError:
+            value = _BLANK if raw.isspace() else load(raw)
+        if value is not _BLANK:
+            yield value, raw, line, byte
         byte += len(raw)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.containers import DataFile, rows
@@ -38,8 +38,7 @@ class FileReport:
         return self.total - self.usable
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One canonical record and where it comes from."""
 
     record: dict[str, Any]
@@ -121,43 +120,33 @@ class Input:
     def _records(self, report: FileReport, on_rejected: Callable[[Rejected], None] | None) -> Iterator[Record]:
         adapter = report.detection.adapter
         assert adapter is not None
-        convert, name, tally, seen = adapter.convert, report.file.name, self.tally, self._seen
+        convert, name, seen = adapter.convert, report.file.name, self._seen
         notes: list[Note] = []
-        number = usable = 0
+        number = rejected = 0
         with opened(report.file.path, name) as source:
             for value, raw, line, byte in rows(report.file, source.stream):
                 number += 1
+                place = Place(name, number, line, byte)
                 try:
                     record = _record(value, raw, convert, notes)
-                    meta = record.pop("meta", None)
-                    body = dump(record)
-                    notes += text_notes(body)
-                    if meta is not None:
-                        record["meta"] = meta
-                        written = b'%b,"meta":%b}\n' % (body[:-1], dump(meta))
-                    else:
-                        written = body + b"\n"
+                    body, written = _written(record, notes)
                 except RowProblem as problem:
                     notes.clear()
-                    place = Place(name, number, line, byte)
-                    tally.add(problem.code, problem.detail, place)
-                    report.total = number
+                    rejected += 1
+                    self.tally.add(problem.code, problem.detail, place)
                     if on_rejected is not None:
                         on_rejected(Rejected(place, problem.code, problem.detail, raw))
                     continue
-                usable += 1
-                place = Place(name, number, line, byte)
                 fingerprint = hash(body)
                 if fingerprint in seen:
                     notes.append(("duplicate", ""))
                 else:
                     seen.add(fingerprint)
                 if notes:
-                    report.repaired += _tell(notes, tally, place)
+                    report.repaired += _tell(notes, self.tally, place)
                     notes.clear()
-                report.total, report.usable = number, usable
                 yield Record(record, written, place)
-            report.sha256 = source.sha256()
+            report.total, report.usable, report.sha256 = number, number - rejected, source.sha256()
 
 
 def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
@@ -195,6 +184,21 @@ def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[st
         notes.clear()
         record = convert(load_exactly(raw), notes)
     return record
+
+
+def _written(record: dict[str, Any], notes: list[Note]) -> tuple[bytes, bytes]:
+    """A record without its meta, serialised, for comparing; and its whole line of data.jsonl.
+
+    Raises RowProblem where it cannot be written, or where its text is an image.
+    """
+    if "meta" not in record:
+        body = dump(record)
+        simple = len(record) == 1 and "messages" in record
+        notes += text_notes(body, len(record["messages"]) + 1 if simple else 0)
+        return body, body + b"\n"
+    body = dump({key: value for key, value in record.items() if key != "meta"})
+    notes += text_notes(body, 0)
+    return body, b'%b,"meta":%b}\n' % (body[:-1], dump(record["meta"]))
 
 
 def _tell(notes: Iterable[Note], tally: Tally, place: Place) -> int:
