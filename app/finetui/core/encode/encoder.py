@@ -107,7 +107,7 @@ def _encode_chat(
     text = chat.render()
     parsed = chat.parse(text)
     if parsed is not None:
-        _refuse_lost_calls(parsed.lost, trained)
+        _refuse_silence(parsed, trained)
         spans = spans_of(parsed, trained, frame)
         if not trained - {span.message for span in spans} and not parsed.broken & trained:
             omitted = tuple(sorted(parsed.lost))
@@ -157,10 +157,14 @@ class _Chat:
         return text, tuple(span for span in spans if span.end > span.start)
 
 
-def _refuse_lost_calls(lost: frozenset[tuple[int, str]], trained: frozenset[int]) -> None:
-    """Raise EncodeError where the template drops a call of a trained turn: without it the answer teaches silence."""
-    if turns := sorted(message for message, part in lost if part == "tool_calls" and message in trained):
-        raise EncodeError(Problem("encode.no-tool-calls", {"turn": turns[0] + 1}))
+def _refuse_silence(parsed: Parsed, trained: frozenset[int]) -> None:
+    """Raise EncodeError where the template drops a trained answer or a call in it: what is left would teach silence."""
+    calls = {message for message, part in parsed.lost if part == "tool_calls"} & trained
+    if calls:
+        raise EncodeError(Problem("encode.no-tool-calls", {"turn": min(calls) + 1}))
+    shown = parsed.broken | {text.message for text in parsed.texts}
+    if silent := trained & {message for message, _ in parsed.lost} - shown:
+        raise EncodeError(Problem("encode.unlocated", {"turn": min(silent) + 1}))
 
 
 def _tokenized(

@@ -14,8 +14,10 @@ from finetui.core.encode.template import Template
 
 _THINKING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
 _UNFINISHED_TOKEN = re.compile(r"[<\[][^<>\[\]\s]*\Z")
+_LAST_TOKEN = re.compile(r"(?:[<\[][^<>\[\]]*[>\]]|[^\s<>\[\]]+)\s*\Z")
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)\Z", re.DOTALL)
-_USER, _ANSWER, _CALL, _VALUE = "Qprobe", "Aprobe", "Cprobe", "Vprobe"
+_USER, _ANSWER, _CALL, _VALUE, _RESULT = "Qprobe", "Aprobe", "Cprobe", "Vprobe", "Rprobe"
+_ID = "probe1234"
 _ABSENT = object()
 _Text = TypeVar("_Text", str, list[int])
 
@@ -104,13 +106,10 @@ def _thinking_key(template: Template, reading: Reading) -> str | None:
 
 
 def _read_calls(template: Template, reading: Reading) -> Reading:
-    function = {"name": _CALL, "arguments": {"key": _VALUE}}
-    call = {"id": "probe1234", "type": "function", "function": function}
-    messages: list[Message] = [_user(), {"role": "assistant", "tool_calls": [call]}]
     for as_text in (False, True):
         for empty in ("", None, _ABSENT):
             caller = replace(reading, arguments_as_text=as_text, empty_content=empty)
-            text = _try(template, caller.adapt(messages))
+            text = _try(template, caller.adapt([_user(), _call()]))
             # `None` and `{'` are Python's own spelling: a template that prints them was handed the wrong shape
             if _CALL in text and _VALUE in text and "None" not in text and "{'" not in text:
                 return replace(caller, call_tail=_after(text, _VALUE))
@@ -118,23 +117,36 @@ def _read_calls(template: Template, reading: Reading) -> Reading:
 
 
 def _read_frame(template: Template, reading: Reading) -> Reading:
-    first, second = (_USER + "1", _ANSWER + "1"), (_USER + "2", _ANSWER + "2")
-    history: list[Message] = [_user(first[0]), _assistant(first[1])]
-    whole = _try(template, reading.adapt([*history, _user(second[0]), _assistant(second[1])]))
-    headers = []
-    for asked, (question, answer) in (([_user(first[0])], first), ([*history, _user(second[0])], second)):
-        sent = _after(_try(template, reading.adapt(asked), True), question)
-        unsent = _after(_try(template, reading.adapt(asked)), question)
-        shared = common_prefix(sent, _between(whole, question, answer))
-        # two different tokens may begin alike (`<|`): the prompt starts with a whole token
-        start = len(_UNFINISHED_TOKEN.sub("", common_prefix(sent, unsent))) if sent != unsent else 0
-        headers.append(shared[start:])
+    first, second = _ANSWER + "1", _ANSWER + "2"
+    history: list[Message] = [_user(_USER + "1"), _assistant(first)]
+    chat = [*history, _user(_USER + "2"), _assistant(second)]
+    called: list[Message] = [_user(), _call(), {"role": "tool", "name": _CALL, "tool_call_id": _ID, "content": _RESULT}]
+    headers = {
+        _header(template, reading, chat[:1], chat, _USER + "1", first),
+        _header(template, reading, chat[:3], chat, _USER + "2", second),
+        _header(template, reading, called, [*called, _assistant(first)], _RESULT, first),
+    }
+    whole = _try(template, reading.adapt(chat))
     return replace(
         reading,
-        headers=tuple(sorted({header for header in headers if header.strip()}, key=len, reverse=True)),
-        after_turn=_between(whole, first[1], second[0]),
-        tail=_after(whole, second[1]),
+        headers=tuple(sorted((header for header in headers if header.strip()), key=lambda h: (-len(h), h))),
+        after_turn=_between(whole, first, _USER + "2"),
+        tail=_after(whole, second),
     )
+
+
+def _header(
+    template: Template, reading: Reading, asked: list[Message], chat: list[Message], question: str, answer: str
+) -> str:
+    """What serving sends between the last text and the answer, as far as it stands there in the whole `chat` too."""
+    sent = _after(_try(template, reading.adapt(asked), True), question)
+    unsent = _after(_try(template, reading.adapt(asked)), question)
+    shared = common_prefix(sent, _between(_try(template, reading.adapt(chat)), question, answer))
+    if sent == unsent:  # the template has no header of its own: an answer begins after what closes the question
+        closing = _LAST_TOKEN.search(shared)
+        return closing[0] if closing else ""
+    # two different tokens may begin alike (`<|`): the header starts with a whole token
+    return shared[len(_UNFINISHED_TOKEN.sub("", common_prefix(sent, unsent))) :]
 
 
 def _try(template: Template, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
@@ -151,6 +163,11 @@ def _user(text: str = _USER) -> dict[str, str]:
 
 def _assistant(text: str = _ANSWER, **more: str) -> dict[str, str]:
     return {"role": "assistant", "content": text, **more}
+
+
+def _call() -> dict[str, Any]:
+    function = {"name": _CALL, "arguments": {"key": _VALUE}}
+    return {"role": "assistant", "tool_calls": [{"id": _ID, "type": "function", "function": function}]}
 
 
 def _after(text: str, word: str) -> str:

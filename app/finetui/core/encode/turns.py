@@ -83,7 +83,7 @@ def _runs(texts: Sequence[Text]) -> list[tuple[int, int]]:
 def _found_turn(text: str, texts: Sequence[Text], first: int, last: int, frame: Frame) -> _Turn:
     before = texts[first - 1].end if first else 0
     after = texts[last + 1].start if last + 1 < len(texts) else len(text)
-    start = _header_end(text, before, texts[first].start, frame.headers)
+    start = _header_end(text, before, texts[first].start, frame.headers, texts[first].start)
     inside = tuple(texts[first : last + 1])
     if stop := first_stop(text, texts[last].end, after, frame.stops):
         return _Turn(start, *stop, inside)
@@ -98,8 +98,7 @@ def _marked_turn(text: str, mark: Text, texts: Sequence[Text], frame: Frame) -> 
     first = inside[0].start
     before = max((found.end for found in texts if found.end <= mark.start), default=0)
     # a mark may include the header, in whole or in part: what serving sends is not trained
-    header_end = _header_end(text, before, first, frame.headers)
-    start = header_end if mark.start < header_end < first else mark.start
+    start = max(mark.start, _header_end(text, before, first, frame.headers, mark.start))
     after = min((found.start for found in texts if found.start >= mark.end), default=len(text))
     stop = first_stop(text, inside[-1].end, after, frame.stops)
     if stop and (stop[0] < mark.end or not text[mark.end : stop[0]].strip()):
@@ -107,10 +106,10 @@ def _marked_turn(text: str, mark: Text, texts: Sequence[Text], frame: Frame) -> 
     return _Turn(start, mark.end, mark.end, inside)
 
 
-def _header_end(text: str, before: int, start: int, headers: Sequence[str]) -> int:
-    """Where the header that stands nearest before `start` ends; `start` itself where there is none."""
-    ends = [(at, at + len(header)) for header in headers if (at := text.rfind(header, before, start)) >= 0]
-    return max(ends)[1] if ends else start
+def _header_end(text: str, start: int, end: int, headers: Sequence[str], otherwise: int) -> int:
+    """Where the last header in `text[start:end]` ends; `otherwise` where there is none."""
+    found = [(at, at + len(header)) for header in headers if (at := text.rfind(header, start, end)) >= 0]
+    return max(found)[1] if found else otherwise
 
 
 def _end_without_stop(text: str, start: int, end: int, frame: Frame) -> int:
