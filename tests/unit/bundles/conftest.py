@@ -1,4 +1,4 @@
-"""A small bundle, made by the real `write_bundle` from a real model folder, and a run of it that is told, not trained."""
+"""A small bundle, made by the real `write_bundle` from a real model folder, and a run of it, told and not trained."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def lock(tiny_model: Path) -> Lock:
             "method": "lora",
             "model": identify(tiny_model),
             "template": load_template(tiny_model, tokenizer, date="2025-01-02"),
-            "sources": [SOURCE],
+            "sources": lambda: [SOURCE],
             "settings": SETTINGS,
             "rows_per_step": 4,
             "world_size": 1,

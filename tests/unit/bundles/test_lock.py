@@ -43,7 +43,7 @@ def test_sha256sum_checks_the_manifest(bundle: Path) -> None:
 def test_the_launch_script_carries_name_world_size_and_variables_of_the_lock(lock: Lock, tmp_path: Path) -> None:
     path = lock(tmp_path / "b", world_size=2, threads=3, name="数-1").path
     block = (path / "launch.sh").read_text().split("# >>> lock\n")[1].split("# <<< lock\n")[0]
-    assert block.splitlines()[:2] == ['NAME="数-1"', "WORLD_SIZE=2"]
+    assert block.splitlines()[:2] == ['NAME="数-1"', "NPROC=2"]
     exported = dict(line.removeprefix("export ").split("=", 1) for line in block.splitlines()[2:])
     assert exported == {name: f'"{value}"' for name, value in Bundle.load(path).lock["environment"].items()}
     assert exported["OMP_NUM_THREADS"] == '"3"'
@@ -60,9 +60,7 @@ def test_the_lock_is_sorted_indented_json_with_every_setting_and_its_reason(bund
     assert lock["data"]["eval"] is None
 
 
-def test_two_locks_of_the_same_inputs_have_one_id(
-    lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_locks_of_the_same_inputs_have_one_id(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = lock(tmp_path / "one" / "a.bundle")
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("USER", "somebody")
@@ -147,7 +145,13 @@ def test_a_name_that_a_shell_or_a_path_would_obey_is_refused(lock: Lock, tmp_pat
 
 @pytest.mark.parametrize(
     ("out", "name"),
-    [("x/demo.bundle", "demo"), ("我的 数据.bundle", "我的-数据"), ("..", "bundle"), ("-x$(id)", "x-id-"), ("a.b", "a.b")],
+    [
+        ("x/demo.bundle", "demo"),
+        ("我的 数据.bundle", "我的-数据"),
+        ("..", "bundle"),
+        ("-x$(id)", "x-id-"),
+        ("a.b", "a.b"),
+    ],
 )
 def test_any_path_gives_a_usable_name(lock: Lock, tmp_path: Path, out: str, name: str) -> None:
     assert bundle_name(Path(out)) == name

@@ -37,7 +37,11 @@ def test_rows_hold_record_ids_and_labels_as_the_encoder_gives_them(bundle: Path,
     ]
     schema = pyarrow.parquet.read_schema(bundle / "data/train.parquet")
     kinds = [(field.name, str(field.type)) for field in schema]
-    assert [kind.replace("element", "item") for _, kind in kinds] == ["string", "list<item: int32>", "list<item: int32>"]
+    assert [kind.replace("element", "item") for _, kind in kinds] == [
+        "string",
+        "list<item: int32>",
+        "list<item: int32>",
+    ]
     assert [name for name, _ in kinds] == ["record", "input_ids", "labels"]
     facts = Bundle.load(bundle).lock["data"]["train"]
     assert facts["tokens"] == sum(len(row.input_ids) for row in encoded)
