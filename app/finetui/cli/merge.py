@@ -1,0 +1,55 @@
+"""`finetui merge`: an adapter into its base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetui.cli.common import Output, command, option
+from finetui.cli.stages import Stages
+from finetui.core.errors import JOB_FAILED, Problem, render
+from finetui.core.messages import t
+from finetui.merging import ENOUGH_AGREEMENT, is_good, merge_reference
+from finetui.models.merge import Merged
+
+
+@command("merge")
+@click.argument("reference", metavar="RUN|ADAPTER")
+@option("--model", metavar="BASE", help_code="merge.opt-model")
+@option("--out", metavar="DIR", type=click.Path(path_type=Path), help_code="merge.opt-out")
+@option("--python", metavar="PATH", help_code="cli.opt-python")
+def merge_command(output: Output, reference: str, model: str | None, out: Path | None, python: str | None) -> int:
+    """Merge, and say how near the merged model is to base + adapter."""
+    with Stages(output) as stages:
+        merged = merge_reference(reference, model=model, out=out, python=python, on_progress=stages)
+    output.result(merged.to_json())
+    if is_good(merged):
+        _show(output, merged)
+        return 0
+    output.note(render([_fault(merged, reference)]))
+    return JOB_FAILED
+
+
+def _show(output: Output, merged: Merged) -> None:
+    mb, seconds = round(merged.bytes / 1e6), round(merged.seconds)
+    output.data(t("merge.done", base=merged.base, out=merged.out, mb=mb, seconds=seconds))
+    if merged.kl is None or merged.top1_agreement is None or merged.max_logit_difference is None:
+        output.note(t("errors.warning", text=t("merge.not-compared", base=merged.base)))
+    else:
+        figures = {
+            "positions": merged.positions,
+            "agreement": f"{100 * merged.top1_agreement:.2f}",
+            "kl": f"{merged.kl:.2g}",
+            "difference": f"{merged.max_logit_difference:.2g}",
+        }
+        output.data(t("merge.figures", **figures))
+    output.note(t("errors.next", command=t("merge.next-chat", out=merged.out)))
+
+
+def _fault(merged: Merged, reference: str) -> Problem:
+    if merged.top1_agreement is None:
+        return Problem("merge.does-not-load", {"out": merged.out, "why": merged.why_not or ""})
+    agreement, enough = f"{100 * merged.top1_agreement:.2f}", f"{100 * ENOUGH_AGREEMENT:.0f}"
+    facts = {"out": merged.out, "agreement": agreement, "enough": enough, "adapter": reference}
+    return Problem("merge.disagrees", facts)

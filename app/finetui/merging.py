@@ -1,0 +1,143 @@
+"""From what a person names, a run or an adapter, to a merged model: which base, which rows, which template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from finetui.bundles.folder import read_lock
+from finetui.bundles.rows import read_rows
+from finetui.core.errors import BAD_INPUT, MISMATCH, FinetuiError, Problem
+from finetui.core.jobs import Progress
+from finetui.hardware.probe import probe
+from finetui.models import find_by_identity, find_model, matches
+from finetui.models.adapter import CONFIG, read_adapter
+from finetui.models.held import cut
+from finetui.models.merge import Chat, Merged, merge
+from finetui.models.weights import ADAPTER
+from finetui.runs.folder import RunFolder, find_run
+
+ENOUGH_AGREEMENT = 0.98
+"""Merged and base + adapter have to agree on the most likely token at so many positions.
+
+The two differ by one rounding of the weights to their dtype: below this, the adapter did not survive it.
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be merged."""
+
+    adapter: Path
+    """The adapter's folder."""
+    out: Path
+    """Where the merged model goes by default."""
+    bundle: Path | None = None
+    """The bundle that it was trained from, where that is known and there."""
+    near: tuple[Path, ...] = ()
+    """Where the base model lay when it was trained."""
+    lock: dict[str, Any] = field(default_factory=dict)
+    """The bundle's lock."""
+
+
+def merge_reference(
+    reference: str,
+    *,
+    model: str | None = None,
+    out: Path | None = None,
+    python: str | None = None,
+    on_progress: Progress | None = None,
+) -> Merged:
+    """Merge a run (name, prefix, path, `last`) or an adapter folder into its base model.
+
+    The base is `model`, else the one that the run's bundle locks, else what the adapter names. Raises FinetuiError
+    (exit 4) where `model` is not the base that the bundle locks, and what `find_run`, `find_model` and `merge` raise.
+    """
+    subject = find_subject(reference)
+    base = find_base(subject, model, on_progress)
+    return merge(
+        subject.adapter,
+        base,
+        out or subject.out,
+        available_bytes=min(int(psutil.virtual_memory().available), probe().ram_bytes),
+        rows=cut(_rows(subject.bundle)) or None,
+        chat=_chat(subject.lock),
+        python=python,
+        on_progress=on_progress,
+    )
+
+
+def is_good(merged: Merged) -> bool:
+    """Whether a merged model loads and says what base + adapter say; true where memory forbade to look."""
+    if merged.loads_offline is None:
+        return True
+    return merged.top1_agreement is not None and merged.top1_agreement >= ENOUGH_AGREEMENT
+
+
+def find_subject(reference: str) -> Subject:
+    """The adapter that a reference means: a folder with an adapter, else a run.
+
+    Raises FinetuiError (exit 3) where there is neither, or the run has no adapter.
+    """
+    folder = Path(reference).expanduser()
+    if (folder / CONFIG).is_file():
+        run = RunFolder(folder.resolve().parent)
+        if run.exists() and run.output == folder.resolve():
+            return _of_run(run)
+        return Subject(folder, folder.with_name(f"{folder.resolve().name}-merged"))
+    return _of_run(find_run(reference))
+
+
+def find_base(subject: Subject, model: str | None, on_progress: Progress | None = None) -> Path:
+    """The base model's folder.
+
+    Raises FinetuiError (exit 4) where the one given is not the one locked, (exit 3) where none is found.
+    """
+    locked = subject.lock.get("model")
+    if model is not None:
+        folder = find_model(model, on_progress)
+        if locked and not matches(folder, locked["identity"], locked["files"], on_progress):
+            facts = {"base": str(folder), "locked": locked["name"], "identity": locked["identity"]}
+            raise FinetuiError(Problem("merge.other-base", facts), MISMATCH)
+        return folder
+    if locked:
+        found = find_by_identity(locked["identity"], locked["files"], subject.near, on_progress)
+        if found is None:
+            facts = {"locked": locked["source"] or locked["name"], "identity": locked["identity"]}
+            raise FinetuiError(Problem("merge.base-absent", facts), BAD_INPUT)
+        return found
+    name = read_adapter(subject.adapter).base
+    if name is None:
+        raise FinetuiError(Problem("merge.no-base", file=str(subject.adapter / CONFIG)), BAD_INPUT)
+    return find_model(name, on_progress)
+
+
+def _of_run(run: RunFolder) -> Subject:
+    if not (run.output / ADAPTER).is_file():
+        raise FinetuiError(Problem("merge.no-output", {"run": run.name, "status": run.status()}), BAD_INPUT)
+    state = run.read()
+    bundle = Path(state.bundle)
+    near = (Path(state.model),) if state.model else ()
+    if not bundle.is_dir():
+        raise FinetuiError(Problem("merge.no-bundle", {"run": run.name, "bundle": str(bundle)}), BAD_INPUT)
+    return Subject(run.output, run.path / "merged", bundle, near, read_lock(bundle))
+
+
+def _rows(bundle: Path | None) -> Iterator[list[int]]:
+    """Ids of the bundle's held-out rows, else of those it trains on."""
+    for part in ("eval", "train"):
+        if bundle is not None and (path := bundle / "data" / f"{part}.parquet").is_file():
+            return (row.ids for row in read_rows(path))
+    return iter(())
+
+
+def _chat(lock: dict[str, Any]) -> Chat | None:
+    template = lock.get("template")
+    if not template:
+        return None
+    own = template.get("source") == "model"
+    return Chat(tuple(template.get("stop_ids", ())), None if own else template.get("text"))
