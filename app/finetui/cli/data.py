@@ -1,23 +1,28 @@
-"""`finetui inspect`, `convert` and `preview`: what data is, what it becomes, and what the model will see of it."""
+"""`finetui inspect` and `convert`: what data is, what is wrong with it, and what it becomes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from finetui.cli.common import Output, command, option
+from finetui.cli.preview import preview_command
 from finetui.core.errors import BAD_INPUT, DONE, render
 from finetui.core.messages import t
 from finetui.core.text import one_line
-from finetui.data.problems import SET_ASIDE
-from finetui.data.results import Inspection
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from finetui.data import Inspection
+
+__all__ = ["convert_command", "inspect_command", "preview_command"]
 
 _PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
 _FORMAT = option("--format", "format", metavar="NAME", help_code="data.opt-format")
-_LABEL = 12
-_SHOWN = 78
+_EXAMPLES = 2
 
 
 @command("inspect")
@@ -29,7 +34,8 @@ def inspect_command(output: Output, paths: tuple[Path, ...], format: str | None)
 
     inspection = inspect(paths, format=format)
     output.result(inspection.to_json())
-    output.data("\n".join(describe(inspection)))
+    if not output.json:
+        output.console().print(describe(inspection))
     return DONE
 
 
@@ -46,46 +52,59 @@ def convert_command(
 
     conversion = convert(paths, out, format=format, accept_rejected=accept_rejected)
     output.result(conversion.to_json())
-    output.data("\n".join(describe(conversion.inspection)))
-    if conversion.sha256 is not None:
-        output.data(_pair("written", one_line(str(out / "data.jsonl"))))
-        output.data(_pair("sha256", conversion.sha256))
+    if not output.json:
+        table = describe(conversion.inspection)
+        if conversion.sha256 is not None:
+            _row(table, "written", one_line(str(out / "data.jsonl")))
+            _row(table, "sha256", conversion.sha256)
+        output.console().print(table)
     if refused := conversion.refusals():
         output.note(render(refused))
         return BAD_INPUT
     return DONE
 
 
-def describe(inspection: Inspection) -> list[str]:
-    """An inspection in words, one fact a line."""
+def describe(inspection: Inspection) -> Table:
+    """An inspection in words: a label and a fact a line."""
+    from rich.table import Table
+
     contract = inspection.to_json()
-    lines = [
-        _pair("format", f"{contract['format'] or t('data.label-none')} ({contract['confidence']:.0%})"),
-        _pair("stage", contract["stage"] or t("data.label-none")),
-        _pair("rows", t("data.label-counts", **contract["rows"])),
-    ]
-    lines += [_pair("why" if not number else "", said.text()) for number, said in enumerate(inspection.evidence())]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    none = t("data.label-none")
+    _row(table, "format", contract["format"] or none, "bold")
+    _row(table, "stage", contract["stage"] or none)
+    _row(table, "confidence", f"{contract['confidence']:.0%}")
+    _row(table, "rows", t("data.label-counts", **contract["rows"]))
+    for number, sentence in enumerate(inspection.evidence()):
+        _row(table, "" if number else "why", sentence.text())
     for other in contract["alternatives"]:
-        lines.append(_pair("also", f"{other['format']} ({other['confidence']:.0%})"))
-    for file in contract["files"]:
-        kind = " ".join(filter(None, [file["container"], file["compression"], file["encoding"]]))
-        lines.append(_pair("file", f"{file['path']}  {kind}  {file['rows']}"))
-    lines += [line for problem in contract["problems"] for line in _problem(problem)]
-    return lines
+        _row(table, "also", f"{other['format']} ({other['confidence']:.0%})")
+    for number, file in enumerate(contract["files"]):
+        kind = ", ".join(filter(None, [file["container"], file["compression"], file["encoding"]]))
+        _row(
+            table, "" if number else "file", t("data.label-file-facts", kind=kind, rows=file["rows"], path=file["path"])
+        )
+    for problem in contract["problems"]:
+        _add_problem(table, problem)
+    return table
 
 
-def _problem(problem: dict[str, Any]) -> list[str]:
-    code = problem["code"]
-    fate = t("data.label-set-aside" if code in SET_ASIDE else "data.label-kept")
-    lines = [_pair("problem", f"{problem['count']:>6}  {fate}  {code}: {t(f'data.row-{code}')}")]
-    for example in problem["examples"][:2]:
+def _add_problem(table: Table, problem: dict[str, Any]) -> None:
+    from finetui.data.problems import SET_ASIDE
+
+    code, aside = problem["code"], problem["code"] in SET_ASIDE
+    fate = t("data.label-set-aside" if aside else "data.label-kept")
+    said = f"{problem['count']} × {code}: {t(f'data.row-{code}')}"
+    _row(table, "set-aside" if aside else "noted", said, "red" if aside else "yellow", label=fate)
+    for example in problem["examples"][:_EXAMPLES]:
         where = f"{Path(example['file']).name}:{example['line'] or example['row']}"
-        lines.append(_pair("", one_line(f"{'':6}  {where}  {example['detail']}", _SHOWN)))
-    return lines
+        _row(table, "", one_line(f"  {where}  {example['detail']}".rstrip(), 160))
 
 
-def _pair(label: str, text: str) -> str:
-    """`label` and `text` in two columns; a label in Chinese takes two cells a character."""
-    shown = t(f"data.label-{label}") if label else ""
-    width = sum(2 if ord(character) > 0x2E7F else 1 for character in shown)
-    return shown + " " * max(1, _LABEL - width) + text
+def _row(table: Table, name: str, text: str, style: str = "", *, label: str | None = None) -> None:
+    from rich.text import Text
+
+    shown = label if label is not None else (t(f"data.label-{name}") if name else "")
+    table.add_row(Text(shown), Text(text, style=style))

@@ -63,6 +63,9 @@ class Input:
 
     files: list[FileReport]
     left_out: list[str]
+    """Files of a folder that hold no JSON, harmless to show."""
+    asked: tuple[str, ...]
+    """The paths as the user named them."""
     tally: Tally = field(default_factory=Tally)
     _seen: set[int] = field(default_factory=set)
 
@@ -165,7 +168,7 @@ def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
             exit_code = error.exit_code
     if problems:
         raise FinetuiError(problems, exit_code)
-    return Input(reports, left_out)
+    return Input(reports, left_out, tuple(map(str, paths)))
 
 
 def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[str, Any]], notes: list[Note]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from finetui.core.errors import BAD_INPUT, DONE, Problem
 from finetui.core.text import one_line
 from finetui.data.detect import question
 from finetui.data.formats import CONVERTED
-from finetui.data.problems import Saying
+from finetui.data.problems import SET_ASIDE, Saying
 from finetui.data.reader import REJECTED_LIMIT, Input
 
 
@@ -129,15 +130,14 @@ class Conversion:
 
 def over_limit(read: Input, accepted: bool, out: str | None = None) -> list[Problem]:
     """The refusal of an input of which more than 1 % was set aside, unless that was agreed to or nothing is left."""
-    if not read.usable:
-        codes = ", ".join(sorted(read.tally.counts))
-        return [Problem("data.nothing-usable", {"total": read.total, "codes": codes})]
-    if accepted or not read.over_limit:
-        return []
     facts: dict[str, object] = {
         "rejected": read.total - read.usable,
         "total": read.total,
         "limit": f"{REJECTED_LIMIT:.0%}",
-        "where": f"{out}/rejected.jsonl" if out else ", ".join(read.tally.counts),
+        "codes": ", ".join(code for code in read.tally.counts if code in SET_ASIDE),
+        "paths": shlex.join(read.asked),
+        "out": shlex.quote(out or "DIR"),
     }
-    return [Problem("data.too-many-rejected", facts)]
+    if not read.usable:
+        return [Problem("data.nothing-usable", facts)]
+    return [Problem("data.too-many-rejected", facts)] if read.over_limit and not accepted else []
