@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from finetui.bundles.rows import Row, read_rows
 from finetui.core.encode import encode, load_template, load_tokenizer
 from finetui.core.errors import FinetuiError
 from finetui.core.files import canonical_json
+from finetui.models.identify import identify
 from tests.unit.bundles.conftest import RECORDS, SETTINGS, Lock, chat
 
 pytestmark = pytest.mark.unit
@@ -36,13 +38,8 @@ def test_rows_hold_record_ids_and_labels_as_the_encoder_gives_them(bundle: Path,
         Row(canonical_json(record), row.input_ids, row.labels) for record, row in zip(RECORDS, encoded, strict=True)
     ]
     schema = pyarrow.parquet.read_schema(bundle / "data/train.parquet")
-    kinds = [(field.name, str(field.type)) for field in schema]
-    assert [kind.replace("element", "item") for _, kind in kinds] == [
-        "string",
-        "list<item: int32>",
-        "list<item: int32>",
-    ]
-    assert [name for name, _ in kinds] == ["record", "input_ids", "labels"]
+    assert schema.names == ["record", "input_ids", "labels"]
+    assert [str(schema.types[0]), *(str(kind.value_type) for kind in schema.types[1:])] == ["string", "int32", "int32"]
     facts = Bundle.load(bundle).lock["data"]["train"]
     assert facts["tokens"] == sum(len(row.input_ids) for row in encoded)
     assert facts["trained_tokens"] == sum(label != -100 for row in encoded for label in row.labels)
@@ -108,9 +105,6 @@ def test_a_template_that_does_not_stop_is_warned_about(lock: Lock, tmp_path: Pat
     assert (warning.code, warning.facts["count"]) == ("bundles.rows-unstopped", len(RECORDS))
 
 
-REFUSED = {"messages": [{"role": "user", "content": "?"}, {"role": "nobody", "content": "!"}]}
-
-
 def test_many_refused_rows_need_a_yes(lock: Lock, tmp_path: Path, tiny_model: Path) -> None:
     strict = tmp_path / "strict.jinja"
     text = load_template(tiny_model, load_tokenizer(tiny_model)).text
@@ -129,10 +123,6 @@ def test_many_refused_rows_need_a_yes(lock: Lock, tmp_path: Path, tiny_model: Pa
 
 
 def test_an_id_without_an_embedding_is_refused(lock: Lock, tmp_path: Path, tiny_model: Path) -> None:
-    from dataclasses import replace
-
-    from finetui.models.identify import identify
-
     with pytest.raises(FinetuiError) as error:
         lock(tmp_path / "b", model=replace(identify(tiny_model), vocab_size=258))
     assert [problem.code for problem in error.value.problems] == ["bundles.beyond-vocabulary"]

@@ -50,7 +50,8 @@ def look(root: Path, files: dict[str, str], smi: str = "") -> Machine:
 def test_the_instruction_set_is_the_most_capable_that_libraries_dispatch_on(
     tmp_path: Path, flags: str, level: str
 ) -> None:
-    text = f"processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Some CPU: fast\nflags\t\t: fpu {flags}\n\nprocessor: 1\n"
+    first = f"processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Some CPU: fast\nflags\t\t: fpu {flags}\n"
+    text = f"{first}\nprocessor\t: 1\nflags\t\t: amx_tile\n"
     machine = look(tmp_path, {"proc/cpuinfo": text})
     assert (machine.cpu_vendor, machine.cpu_model) == ("GenuineIntel", "Some CPU: fast")
     assert machine.instruction_set == level
