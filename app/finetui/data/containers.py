@@ -115,7 +115,7 @@ def _refuse(head: bytes, name: str) -> Problem | None:
         if head.startswith(magic):
             return Problem("data.foreign-container", {"kind": kind}, name)
     if head.startswith(_UTF16):
-        return Problem("data.not-utf8", {"encoding": "UTF-16", "byte": 0}, name, 1)
+        return Problem("data.utf16", {}, name, 1)
     if _is_noise(head):
         return Problem("data.binary", {}, name)
     return _foreign_encoding(head, name)
@@ -126,22 +126,23 @@ def _is_noise(head: bytes) -> bool:
 
 
 def _foreign_encoding(head: bytes, name: str) -> Problem | None:
-    """A file of which no line beyond ASCII is UTF-8; a file with some bad lines is read, and those are row problems."""
+    """A file of which many lines are not UTF-8 and none beyond ASCII is; a few such lines are row problems."""
     if head.isascii():
         return None
-    bad = None
-    byte = 0
-    for number, line in enumerate(head.splitlines(keepends=True), 1):
+    lines = head.splitlines(keepends=True)
+    first, bad, byte = (0, 0), 0, 0
+    for number, line in enumerate(lines, 1):
         if not line.isascii():
             try:
                 line.decode()
-            except UnicodeDecodeError as error:
-                if byte + len(line) < HEAD_BYTES and bad is None:
-                    bad = (number, byte + error.start)
-            else:
                 return None
+            except UnicodeDecodeError as error:
+                if len(lines) > 1 and byte + len(line) == HEAD_BYTES:
+                    break  # the head may end inside a character
+                first = first if bad else (number, byte + error.start)
+                bad += 1
         byte += len(line)
-    return Problem("data.not-utf8", {"encoding": "?", "byte": bad[1]}, name, bad[0]) if bad else None
+    return Problem("data.not-utf8", {"byte": first[1]}, name, first[0]) if 4 * bad >= len(lines) else None
 
 
 def _container(head: bytes, whole: bool) -> str | None:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from finetui.core.errors import FinetuiError
-from finetui.data.containers import LINES, DataFile, rows, rows_of
+from finetui.data.containers import ARRAY, LINES, DataFile, rows, rows_of
 from finetui.data.parsing import Repaired
 from finetui.data.problems import RowProblem
 from finetui.data.splitter import Row, Splitter
@@ -65,40 +65,53 @@ def _reservoir(file: DataFile, stream: Iterator[Row]) -> list[Any]:
 
 
 def _spread(file: DataFile) -> Iterator[Any]:
-    opening = b"" if file.container == LINES else _opening(file)
+    between = b"" if file.container == LINES else _between(file)
     chance = random.Random(file.bytes)
     span = file.bytes - _WINDOW_BYTES
     places = sorted(chance.randrange(span) for _ in range(_PLACES))
     with file.path.open("rb") as stream:
         for place in [*places, span]:
             stream.seek(place)
-            yield from islice(_window(file, stream.read(_WINDOW_BYTES), opening), _ROWS_A_PLACE)
+            yield from islice(_window(file, stream.read(_WINDOW_BYTES), between), _ROWS_A_PLACE)
 
 
-def _opening(file: DataFile) -> bytes:
+def _between(file: DataFile) -> bytes:
     """The bytes between two rows, as the head shows them."""
     with opened(file.path, file.name) as source:
         source.stream.read(file.start)
-        splitter = Splitter(source.stream, file.name, array=file.container == "json-array", start=file.start)
+        splitter = Splitter(source.stream, file.name, array=file.container == ARRAY, start=file.start)
         for _ in islice(splitter.rows(), 3):
             pass
-        return splitter.opening()
+        return splitter.between()
 
 
-def _window(file: DataFile, block: bytes, opening: bytes) -> Iterator[Any]:
+def _window(file: DataFile, block: bytes, between: bytes) -> list[Any]:
     """The whole rows of a window that begins anywhere."""
     if file.container == LINES:
         begin, end = block.find(b"\n") + 1, block.rfind(b"\n") + 1
-        yield from (value for value, *_ in rows_of(LINES, file.name, io.BytesIO(block[begin:end])))
-        return
-    begin = block.find(opening) if opening else -1
-    if begin < 0:
-        return
-    begin = block.index(b"{", begin)
+        return [value for value, *_ in rows_of(LINES, file.name, io.BytesIO(block[begin:end]))]
+    mark = b"}" + between + b"{"
+    begin = block.find(mark)
+    while between and begin >= 0:
+        begin += len(mark) - 1
+        values, length = _chain(block[begin:], file)
+        if length is None:
+            return values
+        begin = block.find(mark, begin + length)
+    return []
+
+
+def _chain(block: bytes, file: DataFile) -> tuple[list[Any], int | None]:
+    """Values one after another to the end of the block; or, where a list inside a row ends, how far it went."""
+    values: list[Any] = []
+    length = 0
     try:
-        for value, raw, *_ in Splitter(io.BytesIO(block[begin:]), file.name, array=False).rows():
+        for value, raw, _, byte in Splitter(io.BytesIO(block), file.name, array=False).rows():
+            length = (byte or 0) + len(raw)
             if raw[:1] != b"{":
-                return
-            yield value
+                outermost = file.container == ARRAY and not block[length:].strip()
+                return values, None if outermost else length
+            values.append(value)
     except FinetuiError:
-        return  # the window ends inside a row
+        pass  # the window ends inside a row
+    return values, None

@@ -72,9 +72,9 @@ class Splitter:
                 return
             yield self._row(sign)
 
-    def opening(self) -> bytes:
-        """The bytes between the last rows, through the first key of the next; empty where none was learnt."""
-        return self._opening
+    def between(self) -> bytes:
+        """What stood between the end of a row and the brace of the next; empty where none was learnt."""
+        return self._opening.partition(b"{")[0]
 
     def _row(self, sign: bytes) -> Row:
         if sign == b"{":

@@ -1,0 +1,1 @@
+"""Real samples held against the records that they must become."""

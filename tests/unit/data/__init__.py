@@ -1,0 +1,1 @@
+"""Data: containers, layouts, row problems, and what the commands answer."""

@@ -1,0 +1,157 @@
+"""Whatever the bytes, the answer is an inspection or an error in words, never a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetui.core.errors import FinetuiError
+from finetui.data import convert
+from tests.unit.data.write import ALPACA, CONTAINERS, MESSAGES, SHAREGPT
+
+pytestmark = pytest.mark.unit
+
+TOOLS = [
+    {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"x": 1}'}}]},
+            {"role": "tool", "content": "b", "tool_call_id": "1"},
+            {"role": "assistant", "content": "c", "weight": 0},
+        ],
+        "tools": [{"name": "f", "parameters": {}}],
+    }
+]
+SEEDS = [ALPACA, SHAREGPT, MESSAGES, TOOLS, [{**ALPACA[0], "history": [["q", "r"]], "system": "s"}]]
+NASTY: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        2**70,
+        "",
+        " ",
+        "\x1b[2J\x00",
+        "\ud83d",
+        "{",
+        "[[",
+        [],
+        {},
+        [[]],
+        [{}],
+        {"a": {}},
+        "a" * 5000,
+    ]
+)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "deep"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@st.composite
+def mutated_rows(draw: st.DrawFn) -> list[Any]:
+    """Rows of one layout with values swapped, keys dropped or added, anywhere in them."""
+    rows = json.loads(json.dumps(draw(st.sampled_from(SEEDS)) * 2))
+    for _ in range(draw(st.integers(1, 4))):
+        at: Any = rows
+        while True:
+            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(at[key], (dict, list)) and at[key] and draw(st.integers(0, 3)):
+                at = at[key]
+                continue
+            change = draw(st.sampled_from(["set", "drop", "nest"]))
+            if change == "drop":
+                del at[key]
+            else:
+                at[key] = draw(NASTY) if change == "set" else nested(draw(st.sampled_from([5, 300, 900])))
+            break
+    return rows
+
+
+@st.composite
+def mutated_bytes(draw: st.DrawFn) -> bytes:
+    """A file in some container, cut, with bytes changed, doubled or put in."""
+    rows = draw(mutated_rows())
+    content: bytes = CONTAINERS[draw(st.sampled_from(sorted(CONTAINERS)))](json.loads(_writable(rows)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(content)))
+        match draw(st.sampled_from(["cut", "put", "change", "double", "drop"])):
+            case "cut":
+                content = content[:at]
+            case "put":
+                content = content[:at] + draw(st.binary(min_size=1, max_size=6)) + content[at:]
+            case "change":
+                signs = draw(
+                    st.sampled_from([b"{", b"}", b'"', b"\\", b"[", b"]", b",", b"\0", b"\xff", b"\n", b"NaN"])
+                )
+                content = content[:at] + signs + content[at + 1 :]
+            case "double":
+                content += content[at:]
+            case "drop":
+                content = content[:at] + content[at + draw(st.integers(1, 9)) :]
+    return content
+
+
+def _writable(rows: list[Any]) -> str:
+    """The rows without lone surrogates, which some containers of the tests cannot be written with."""
+    return json.dumps(rows).replace("\\ud83d", "\\u0000")
+
+
+def hold_error(error: FinetuiError) -> None:
+    assert error.exit_code == 3
+    assert all(problem.message("en") and problem.message("zh") for problem in error.problems)
+
+
+def hold(content: bytes, folder: Path) -> None:
+    (folder / "x").write_bytes(content)
+    try:
+        conversion = convert([folder / "x"], folder / "out")
+    except FinetuiError as error:
+        hold_error(error)
+        return
+    contract = conversion.to_json()
+    counts = contract["rows"]
+    assert counts["usable"] + counts["rejected"] == counts["total"]
+    assert json.loads(json.dumps(contract)) == contract
+    if conversion.sha256 is not None:
+        written = [json.loads(line) for line in (folder / "out" / "data.jsonl").read_bytes().splitlines()]
+        rejected = [json.loads(line) for line in (folder / "out" / "rejected.jsonl").read_bytes().splitlines()]
+        assert (len(written), len(rejected)) == (counts["usable"], counts["rejected"])
+
+
+@settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=mutated_bytes())
+def test_mutated_files_never_end_in_a_traceback(content: bytes, tmp_path: Path) -> None:
+    hold(content, tmp_path)
+
+
+@settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=mutated_rows())
+def test_mutated_rows_are_used_or_set_aside(rows: list[Any], tmp_path: Path) -> None:
+    hold("".join(json.dumps(row) + "\n" for row in rows).encode() or b" ", tmp_path)
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=st.binary(max_size=400))
+def test_any_bytes_at_all_are_answered(content: bytes, tmp_path: Path) -> None:
+    hold(content, tmp_path)
