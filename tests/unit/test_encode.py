@@ -328,3 +328,9 @@ def test_records_that_hold_no_conversation_are_refused(tmp_path: Path, record: d
     tokenizer, template = load(write_model(tmp_path, None))
     with pytest.raises(EncodeError):
         encode(record, tokenizer, template)
+
+
+def test_long_stretches_of_nothing_take_no_time(tmp_path: Path) -> None:
+    blank = "a" + " \n" * 100_000 + "</a" * 10_000 + "b"
+    text = row(tmp_path, "smollm2", [user(blank), assistant(blank)])
+    assert text.endswith(f"«{blank}<|im_end|>»\n")

@@ -18,9 +18,7 @@ from finetui.core.encode.jinja import Message
 _PRIVATE = re.compile("[\U000f0000-\U0010fffd]")
 _PRIVATE_RANGE = range(0xF0000, 0x10FFFE)
 _THINK_TAG = re.compile(r"(</?think>)")
-# Templates ask whether a user's text is one `<tool_response>…</tool_response>`: a tag around it all stays outermost.
-_TAGGED = re.compile(r"(\s*(?:<\w+>)?\s*)(.*?)(\s*(?:</\w+>)?\s*)\Z", re.DOTALL)
-_STRIPPED = re.compile(r"(\s*)(.*?)(\s*)\Z", re.DOTALL)
+_OPENING_TAG, _CLOSING_TAG = re.compile(r"<\w+>"), re.compile(r"</\w+>")
 GENERATED = "generated"
 
 
@@ -105,20 +103,32 @@ class Marker:
         self._owners.append((message, part))
         return opening, closing
 
-    def _wrap(self, text: str, message: int, part: str, around: re.Pattern[str] = _STRIPPED) -> str:
-        match = around.match(text)
-        assert match is not None
-        before, core, after = match.groups()
+    def _wrap(self, text: str, message: int, part: str, first: int = 0, last: int | None = None) -> str:
+        """The text with marks just inside the outer whitespace of `text[first:last]`; as it is where that is blank."""
+        inner = text[first:last]
+        core = inner.strip()
         if not core:
             return text
+        start = first + len(inner) - len(inner.lstrip())
+        end = start + len(core)
         opening, closing = self._pair(message, part)
-        return f"{before}{opening}{core}{closing}{after}"
+        return f"{text[:start]}{opening}{core}{closing}{text[end:]}"
+
+    def _wrap_inside_tags(self, text: str, index: int) -> str:
+        """Templates ask whether a text is one `<tool_response>…</tool_response>`: tags around it all stay outermost."""
+        first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+        if opening := _OPENING_TAG.match(text, first):
+            first = opening.end()
+        closing = text.rfind("</", first, last)
+        if closing >= 0 and _CLOSING_TAG.fullmatch(text, closing, last):
+            last = closing
+        return self._wrap(text, index, "content", first, last)
 
     def _mark(self, index: int, message: Message) -> dict[str, Any]:
         marked = dict(message)
         if message["role"] != "assistant":
             if isinstance(message.get("content"), str):
-                marked["content"] = self._wrap(message["content"], index, "content", _TAGGED)
+                marked["content"] = self._wrap_inside_tags(message["content"], index)
             return marked
         if message.get("thinking"):
             marked["thinking"] = self._wrap(message["thinking"], index, "thinking")

@@ -60,7 +60,7 @@ class Reading:
 
     def _adapt(self, message: Message) -> dict[str, Any]:
         adapted = {key: value for key, value in message.items() if key not in ("train", "thinking", "content")}
-        content = message.get("content", "")
+        content = message.get("content") or ""
         calls = message.get("tool_calls")
         if not content and calls:
             content = self.empty_content
