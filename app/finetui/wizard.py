@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from finetui.core import jobs
 from finetui.core.encode import load_template, load_tokenizer
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.knobs import parse_assignments
-from finetui.data.records import Records, open_records
+from finetui.data.records import Records, iter_records
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_model
@@ -56,7 +56,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     wrong = _Wrong()
     recipe = wrong.attempt(lambda: load_recipe(draft.recipe))
     overrides = wrong.attempt(lambda: parse_assignments(draft.assignments))
-    records = wrong.attempt(lambda: open_records(draft.data, accept_rejected=draft.accept_rejected))
+    records = wrong.attempt(lambda: _records(draft))
     model = wrong.attempt(lambda: identify(find_model(draft.model, on_progress)))
     environment = wrong.attempt(lambda: jobs.run("environment", {}, python=draft.python))
     if draft.out.exists():
@@ -66,7 +66,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     tokenizer = load_tokenizer(model.folder)
     template = load_template(model.folder, tokenizer, draft.template)
     machine = probe()
-    settings = resolve(recipe, overrides, model, lambda: measure(records, tokenizer, template).longest, machine)
+    settings = resolve(recipe, overrides, model, lambda: measure(_messages(_records(draft)), tokenizer, template).longest, machine)
     plan = LockPlan(
         name=bundle_name(draft.out),
         recipe_text=recipe.text,
@@ -74,7 +74,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         method=recipe.method,
         model=model,
         template=template,
-        sources=records.sources(),
+        sources=lambda: [source.to_json() for source in records.sources],
         settings={name: (choice.value, choice.reason) for name, choice in settings.choices.items()},
         rows_per_step=settings.rows_per_step,
         world_size=settings.world_size,
@@ -84,8 +84,17 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         threads=settings.number("omp_num_threads"),
         accept_rejected=draft.accept_rejected,
     )
-    locked = write_bundle(draft.out, plan, records, tokenizer, on_progress=on_progress)
+    locked = write_bundle(draft.out, plan, _messages(records), tokenizer, on_progress=on_progress)
     return Locked(locked.path, locked.id, (*settings.warnings, *locked.warnings))
+
+
+def _records(draft: Draft) -> Records:
+    return iter_records([Path(path) for path in draft.data], accept_rejected=draft.accept_rejected)
+
+
+def _messages(records: Records) -> Iterator[Mapping[str, Any]]:
+    """What is trained of each record: its own keys, without where it came from."""
+    return (found.record for found in records)
 
 
 def _hardware(machine: Machine, settings: Settings, environment: Mapping[str, Any]) -> dict[str, Any]:
