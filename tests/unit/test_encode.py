@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, processors
 
 from finetui.core.encode import EncodeError, encode, encode_prompt, encode_rows, render
 from tests.encoding import FAMILIES, WEATHER, assistant, call, load, result, seen, system, user, write_model
@@ -334,3 +335,27 @@ def test_long_stretches_of_nothing_take_no_time(tmp_path: Path) -> None:
     blank = "a" + " \n" * 100_000 + "</a" * 10_000 + "b"
     text = row(tmp_path, "smollm2", [user(blank), assistant(blank)])
     assert text.endswith(f"«{blank}<|im_end|>»\n")
+
+
+def test_tokens_whose_offsets_leave_out_their_spaces_are_trained_too(tmp_path: Path) -> None:
+    tokenizer, template = load(write_model(tmp_path, FAMILIES["smollm2"].template, "<|im_start|>", "<|im_end|>"))
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    encoded = encode({"messages": [user("Hi"), assistant("q   q ½ 🙂")]}, tokenizer, template)
+    assert any(start == end for start, end in tokenizer.encode(encoded.text).offsets)
+    assert seen(tokenizer, encoded).endswith("assistant\n«q   q ½ 🙂<|im_end|>»\n")
+
+
+def test_a_tokenizer_in_the_manner_of_sentencepiece_gives_the_same_mask(tmp_path: Path) -> None:
+    letters = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"HiyesIT[]/N", "▁yes", "▁H"]
+    merges = [("y", "e"), ("ye", "s"), ("▁", "yes"), ("▁", "H")]
+    pieces = dict.fromkeys([*letters, *(a + b for a, b in merges)])
+    bpe = models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>", byte_fallback=True)
+    tokenizer = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    folder = write_model(tmp_path, FAMILIES["llama2"].template)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    loaded, template = load(folder)
+    encoded = encode({"messages": [user("Hi"), assistant("yes 🙂")]}, loaded, template)
+    learned = [loaded.id_to_token(label) for label in encoded.labels if label != -100]
+    assert learned == ["▁yes", "▁", "<0xF0>", "<0x9F>", "<0x99>", "<0x82>", "▁", "</s>"]
