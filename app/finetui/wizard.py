@@ -66,7 +66,9 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     tokenizer = load_tokenizer(model.folder)
     template = load_template(model.folder, tokenizer, draft.template)
     machine = probe()
-    settings = resolve(recipe, overrides, model, lambda: measure(_messages(_records(draft)), tokenizer, template).longest, machine)
+    settings = resolve(
+        recipe, overrides, model, lambda: measure(_messages(_records(draft)), tokenizer, template).longest, machine
+    )
     plan = LockPlan(
         name=bundle_name(draft.out),
         recipe_text=recipe.text,
