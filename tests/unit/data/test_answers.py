@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,17 @@ def test_a_conversion_that_breaks_off_leaves_the_old_files(tmp_path: Path) -> No
     with pytest.raises(FinetuiError):
         convert([tmp_path / "x"], tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_an_interrupted_conversion_leaves_nothing_half_written(tmp_path: Path) -> None:
+    path, part = put(tmp_path / "x", ALPACA * 100_000), tmp_path / "out" / "data.jsonl.part"
+    command = [sys.executable, "-m", "finetui", "convert", str(path), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not part.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_files_of_different_layouts_are_refused_by_name(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def mutated_rows(draw: st.DrawFn) -> list[Any]:
             if change == "drop":
                 del at[key]
             else:
-                at[key] = draw(NASTY) if change == "set" else nested(draw(st.sampled_from([5, 300, 900])))
+                at[key] = deepcopy(draw(NASTY)) if change == "set" else nested(draw(st.sampled_from([5, 300, 900])))
             break
     return rows
 
