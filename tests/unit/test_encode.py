@@ -338,11 +338,11 @@ def test_long_stretches_of_nothing_take_no_time(tmp_path: Path) -> None:
 
 
 def test_tokens_whose_offsets_leave_out_their_spaces_are_trained_too(tmp_path: Path) -> None:
-    tokenizer, template = load(write_model(tmp_path, FAMILIES["smollm2"].template, "<|im_start|>", "<|im_end|>"))
+    tokenizer, template = load(write_model(tmp_path, FAMILIES["llama2"].template))
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     encoded = encode({"messages": [user("Hi"), assistant("q   q ½ 🙂")]}, tokenizer, template)
     assert any(start == end for start, end in tokenizer.encode(encoded.text).offsets)
-    assert seen(tokenizer, encoded).endswith("assistant\n«q   q ½ 🙂<|im_end|>»\n")
+    assert seen(tokenizer, encoded) == "<s>[INST] Hi [/INST]« q   q ½ 🙂 </s>»"
 
 
 def test_a_tokenizer_in_the_manner_of_sentencepiece_gives_the_same_mask(tmp_path: Path) -> None:

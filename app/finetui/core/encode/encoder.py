@@ -176,21 +176,18 @@ def _tokenized(
 
 
 def _labels(ids: list[int], offsets: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[int]:
-    """Labels from the characters that tokens cover.
+    """Labels from the characters that tokens cover; a token of no characters counts where it stands.
 
-    A token covers what lies between the end of the one before and its own end: tokenizers may leave spaces out of the
-    offsets that they report, and give several tokens of one character the same offsets.
+    Tokenizers may leave a token's spaces out of its offsets, down to nothing.
     """
     labels = [NOT_TRAINED] * len(ids)
-    covered = following = 0
+    following = 0
     for index, (start, end) in enumerate(offsets):
-        start = min(start, covered)
-        covered = max(covered, end)
         while following < len(spans) and spans[following].end <= start:
             following += 1
         if following == len(spans):
             break
-        if spans[following].start < end or (start == end == spans[following].start):
+        if spans[following].start < end or start == end == spans[following].start:
             labels[index] = ids[index]
     return labels
 
