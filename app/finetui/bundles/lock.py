@@ -68,8 +68,8 @@ def write_bundle(
         contents = manifest.scan(part, frozenset({_CLAIM}))
         text = manifest.render(contents.digests)
         write_text(part / manifest.NAME, text)
-    identity = manifest.digest_of(text)
-    trust.remember(identity)
+        identity = manifest.digest_of(text)
+        trust.remember(identity)
     return Locked(out.absolute(), identity, prepared.warnings)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from finetui.bundles import manifest
 from finetui.bundles.folder import LOCK, bundle_folder, read_lock
 from finetui.core.files import read_json
+from finetui.models.find import matches
+from finetui.models.places import everywhere
 
 REQUIRED = (LOCK, "recipe.toml", "launch.sh", "train/main.py", "data/train.parquet")
 """Without these a bundle cannot run, whatever its manifest says."""
@@ -90,11 +92,9 @@ def _named_bundle(path: Path) -> str | None:
 
 
 def _absent(lock: dict[str, Any], folder: Path) -> list[dict[str, str]]:
-    """What the lock refers to and this machine does not have."""
-    from finetui.models.find import find_by_identity
-
+    """What the lock refers to and this machine does not have; nothing is fetched."""
     model = lock["model"]
-    if find_by_identity(model["identity"], model["files"], near=[folder.parent]) is not None:
+    if any(matches(place, model["identity"], model["files"]) for place in (folder.parent, *everywhere())):
         return []
     return [{"what": "model", "name": model["name"], "sha256": model["identity"]}]
 

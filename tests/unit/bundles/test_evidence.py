@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_evidence_is_never_written_over(bundle: Path, run_dir: Path, tmp_path: P
     second = tell_run(tmp_path / "second", Bundle.load(bundle), final_loss=9.0)
     assert evidence.write(bundle, second) is None
     assert contents(bundle) == first
+
+
+def test_of_several_runs_that_end_together_one_is_the_evidence(bundle: Path, tmp_path: Path) -> None:
+    loaded = Bundle.load(bundle)
+    runs = [tell_run(tmp_path / str(n), loaded, final_loss=float(n)) for n in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        written = list(threads.map(lambda run: evidence.write(bundle, run), runs))
+    [winner] = [n for n, path in enumerate(written) if path is not None]
+    found = evidence.read(bundle)
+    assert found is not None
+    assert found.final_loss == float(winner)
+    assert verify(bundle)["ok"]
 
 
 def test_what_a_killed_writer_left_is_replaced(bundle: Path, run_dir: Path) -> None:

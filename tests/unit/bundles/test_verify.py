@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from finetui.bundles.verify import verify
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.core.files import sha256_file
+from finetui.models import demo
+from finetui.models.identify import identify
+from tests.unit.bundles.conftest import Lock
 
 pytestmark = pytest.mark.unit
 
@@ -111,6 +115,12 @@ def test_a_truncated_and_a_longer_file_are_found(whole: Path) -> None:
     assert changed(whole) == ["train/main.py"]
     path.write_bytes(b"")
     assert changed(whole) == ["train/main.py"]
+
+
+def test_a_large_file_is_read_to_its_end(whole: Path) -> None:
+    large = whole / "large"
+    large.write_bytes(bytes(3 << 20) + b"end")
+    assert verify(whole)["mismatches"][0]["actual"] == sha256_file(large)
 
 
 def manifest_of(bundle: Path) -> Path:
@@ -223,6 +233,11 @@ def test_a_model_that_is_not_here_is_absent_and_no_mismatch(
     assert [(missing["what"], missing["name"]) for missing in found["absent"]] == [("model", "tiny")]
     monkeypatch.setenv("FINETUI_MODELS", str(tiny_model.parent))
     assert verify(whole)["absent"] == []
+
+
+def test_verifying_fetches_no_model(lock: Lock, tmp_path: Path, tiny_model: Path) -> None:
+    path = lock(tmp_path / "b", model=replace(identify(tiny_model), identity=demo.identity())).path
+    assert [missing["sha256"] for missing in verify(path)["absent"]] == [demo.identity()]
 
 
 def refused(path: Path) -> list[str]:
