@@ -134,9 +134,11 @@ class ChatEngine:
         variant: str | None = None,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Answer:
         """Answer one conversation; `on_text` gets the words as they come, always whole characters.
 
+        `stopped` is asked once the question is on its way: a `stop` that came earlier than that had nothing to end.
         Raises EncodeError where the template refuses the messages.
         """
         stream = TextStream(self._tokenizer)
@@ -145,7 +147,7 @@ class ChatEngine:
             if on_text and message.get("stage") == "token" and (text := stream.push(message["ids"])):
                 on_text(text)
 
-        answer = self._generate([messages], variant, sampling or Sampling(), 1, show)[0]
+        answer = self._generate([messages], variant, sampling or Sampling(), 1, show, stopped)[0]
         if on_text and (rest := stream.finish()):
             on_text(rest)
         return answer
@@ -176,6 +178,7 @@ class ChatEngine:
         sampling: Sampling,
         batch_size: int,
         on_progress: Progress | None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> list[Answer]:
         template = self.served.template
         request = {
@@ -190,9 +193,18 @@ class ChatEngine:
             "pad_id": template.pad_id,
             "batch_size": batch_size,
         }
+        self._session.send(request)
+        if stopped():
+            self.stop()
+        made: list[dict[str, Any]] = []
+        for message in self._session.receive():
+            if message["type"] == "result":
+                made = message["result"]["answers"]
+            elif on_progress is not None:
+                on_progress(message)
         return [
-            Answer(decode(self._tokenizer, made["ids"]), made["stop_reason"], made["tokens"], made["seconds"])
-            for made in self._session.ask(request, on_progress)["answers"]
+            Answer(decode(self._tokenizer, one["ids"]), one["stop_reason"], one["tokens"], one["seconds"])
+            for one in made
         ]
 
 

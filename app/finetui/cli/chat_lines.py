@@ -112,10 +112,10 @@ class Lines:
 
     def _ask(self, variant: str) -> Answer:
         show = not self._output.json
-        if show:
-            print(speaker(self._engine.served, variant), end="", flush=True)
-        with interrupt_stops(self._engine):
-            answer = self._engine.ask(self._messages(), variant, self._sampling, _print if show else None)
+        with interrupt_stops(self._engine) as stopped:
+            if show:
+                print(speaker(self._engine.served, variant), end="", flush=True)
+            answer = self._engine.ask(self._messages(), variant, self._sampling, _print if show else None, stopped)
         self._output.data("")
         if said := remark(answer):
             self._output.note(said)
@@ -141,8 +141,8 @@ def lines_typed() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def interrupt_stops(engine: ChatEngine) -> Iterator[None]:
-    """Ctrl+C ends the answer; a second one, where the first does not help, ends the program."""
+def interrupt_stops(engine: ChatEngine) -> Iterator[Callable[[], bool]]:
+    """Ctrl+C ends the answer; a second one, where the first does not help, ends the program. Tells whether it came."""
     pressed = False
 
     def stop(*_: object) -> None:
@@ -154,7 +154,7 @@ def interrupt_stops(engine: ChatEngine) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
 
