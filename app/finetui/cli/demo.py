@@ -31,7 +31,7 @@ def demo_command(output: Output, python: str | None) -> int:
     demo = play(Steps(output), python=python)
     result = demo.to_json()
     output.result(result)
-    _show_table(output, demo)
+    show_table(output, demo)
     for line in ("questions", "general"):
         output.data(t(f"demo.score-{line}", **result))
     for place in ("bundle", "run_folder", "merged"):
@@ -85,22 +85,25 @@ class Steps:
             raise
 
 
-def _show_table(output: Output, demo: Demo) -> None:
+def show_table(output: Output, demo: Demo) -> None:
     """Base and tuned side by side, in 80 columns, wide characters counted as two."""
     from rich.table import Table
 
     table = Table(box=None, width=_WIDTH, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for column in ("question", "base", "tuned"):
+    table.add_column(t("demo.column-question"), ratio=1, overflow="fold")
+    for column in ("base", "tuned"):
+        table.add_column(width=1)
         table.add_column(t(f"demo.column-{column}"), ratio=1, overflow="fold")
     asked = len(demo.questions)
-    for question, base, tuned in zip(demo.questions, demo.base[:asked], demo.tuned[:asked], strict=True):
-        table.add_row(question.text, _cell(question, base), _cell(question, tuned))
+    for question, *replies in zip(demo.questions, demo.base[:asked], demo.tuned[:asked], strict=True):
+        table.add_row(question.text, *(cell for reply in replies for cell in _cells(question, reply)))
     console = output.console()
     console.print()
     console.print(table)
     console.print()
 
 
-def _cell(question: Question, reply: Reply) -> str:
-    mark = "✓" if question.accepts(reply.text) else "✗"
-    return f"{mark} {one_line(reply.text, _SHOWN).rstrip('⏎ ')}{'' if reply.stopped else '…'}"
+def _cells(question: Question, reply: Reply) -> tuple[str, str]:
+    """Whether it is right, and what was said; `…` where the answer did not end by itself."""
+    text = one_line(reply.text.strip(), _SHOWN)
+    return "✓" if question.accepts(reply.text) else "✗", text if reply.stopped else f"{text.rstrip('…')}…"

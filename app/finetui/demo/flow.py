@@ -115,7 +115,7 @@ def play(show: Show, *, python: str | None = None, clock: Callable[[], float] = 
     for step in STEPS:
         show.begin(step)
         step_begun = clock()
-        with _named(step, demo):
+        with played(step, demo):
             facts = actions[step]()
         show.end(step, clock() - step_begun, facts)
     demo.seconds = clock() - begun
@@ -123,7 +123,7 @@ def play(show: Show, *, python: str | None = None, clock: Callable[[], float] = 
 
 
 @contextmanager
-def _named(step: str, demo: Demo) -> Iterator[None]:
+def played(step: str, demo: Demo) -> Iterator[None]:
     """Put the step, and what has been kept, before the problems of a step that fails."""
     try:
         yield
