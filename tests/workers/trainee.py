@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 import finetui
 
 TRAINER = Path(finetui.__file__).parent / "workers" / "train"
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+"""What torchrun tells a lone process."""
 KNOBS: dict[str, Any] = {
     "r": 4,
     "lora_alpha": 8.0,
@@ -118,6 +120,18 @@ class Trainee:
         return subprocess.run(
             ["bash", str(self.folder / "launch.sh")],
             env=self.environment(out, **environment),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def train(self, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the trainer alone, as one process without torchrun: quicker, for what does not depend on the launch."""
+        return subprocess.run(
+            [sys.executable, "-m", "train.main"],
+            cwd=self.folder,
+            env=self.environment(out, **ALONE, **environment),
             capture_output=True,
             text=True,
             timeout=300,

@@ -70,14 +70,21 @@ def tensors(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(found.items())}
 
 
-def check_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
-    """Hold the trained adapter against what it began as.
+def check_finite(after: dict[str, torch.Tensor]) -> None:
+    """Look through a trained adapter.
 
-    Raises Failure where a value is not finite, or where every tensor is as it was.
+    Raises Failure (nan) where a value is not finite.
     """
     broken = [name for name, tensor in after.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise Failure("nan", f"{len(broken)} tensors of the adapter hold values that are not finite: {broken[0]}")
+
+
+def check_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
+    """Hold a trained adapter against what it began as.
+
+    Raises Failure (adapter-never-moved) where every tensor is as it was.
+    """
     if all(torch.equal(before[name], tensor) for name, tensor in after.items()):
         raise Failure("adapter-never-moved", f"all {len(after)} tensors of the adapter are as they began")
 

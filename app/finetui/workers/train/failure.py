@@ -23,7 +23,7 @@ class Failure(Exception):
 
 
 def explain(error: BaseException) -> Failure:
-    """Any exception as a Failure: full disks and exhausted memory by what the libraries raise for them, else `error`."""
+    """Any exception as a Failure: a full disk and exhausted memory by what the libraries say of them, else `error`."""
     if isinstance(error, Failure):
         return error
     words = " ".join(f"{type(error).__name__}: {error}".split())

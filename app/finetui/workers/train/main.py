@@ -212,7 +212,10 @@ def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, befo
     """Check the adapter, save it, and write the record of what came out; the other processes wait."""
     if place.rank == 0:
         stopped_early = trainer.progress.steps < lock.steps
-        adapter.check_moved(before, adapter.tensors(trainer.model))
+        after = adapter.tensors(trainer.model)
+        adapter.check_finite(after)
+        if trainer.progress.highest_learning_rate > 0 or not stopped_early:
+            adapter.check_moved(before, after)
         digests = save_output(trainer.model, place.out / "output")
         figures = {
             "steps": trainer.progress.steps,

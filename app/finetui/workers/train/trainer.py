@@ -36,6 +36,8 @@ class Progress:
     started: float = 0.0
     ended: float = 0.0
     """Of the last step; both by the monotonic clock."""
+    highest_learning_rate: float = 0.0
+    """Zero where no step so far could move anything."""
 
     def tokens_per_second(self) -> float:
         """Tokens that are not padding a second, from the first step's start to the last one's end."""
@@ -83,7 +85,7 @@ class TokenTrainer(Trainer):
         return part.detach()
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the cross entropy over the trained tokens of a micro batch, in nats; logits are made for those alone."""
+        """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone."""
         with _only(self._head, inputs["positions"]):
             logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
         logits = logits.flatten(0, -2).float()
@@ -123,11 +125,13 @@ class TokenTrainer(Trainer):
         self.progress.ended = now
         self.progress.steps = step
         self.progress.tokens += tokens
+        rate = float(logs["learning_rate"])
+        self.progress.highest_learning_rate = max(self.progress.highest_learning_rate, rate)
         self._events.write(
             "step",
             step,
             loss=self.progress.loss,
-            learning_rate=float(logs["learning_rate"]),
+            learning_rate=rate,
             grad_norm=norm,
             trained_tokens=int(self._order.rows.trained[rows].sum()),
             tokens=tokens,
