@@ -221,3 +221,7 @@ def test_a_hostile_template_is_refused_and_reaches_nothing(tmp_path: Path, hosti
     tokenizer, template = load(write_model(tmp_path, hostile))
     with pytest.raises(EncodeError):
         encode({"messages": CHAT}, tokenizer, template)
+
+
+def test_a_template_that_asks_no_date_has_none(tiny_model: Path) -> None:
+    assert load_template(tiny_model, load_tokenizer(tiny_model), date="2025-03-04").date is None

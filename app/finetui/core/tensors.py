@@ -68,8 +68,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a safetensors file, checked against the file's size.
 
-    Raises NotTensors where it is not safetensors, CutShort where bytes are missing or left over, OSError where it cannot
-    be read.
+    Raises NotTensors where it is not safetensors, CutShort where bytes are missing or left over, OSError where it
+    cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:

@@ -47,24 +47,29 @@ class _Generation(Extension):
         return f"{opening}{caller()}{closing}"
 
 
+def asks_date(source: str) -> bool:
+    """Whether a template writes today's date."""
+    return "strftime_now" in source
+
+
 def marks_generation(source: str) -> bool:
     """Whether a template says itself what the model writes."""
     return _GENERATION.search(source) is not None
 
 
 @lru_cache(maxsize=64)
-def compiled(source: str, date: str) -> jinja2.Template:
-    """A template ready to be rendered, its clock stopped at midnight of `date`.
+def compiled(source: str, date: str | None) -> jinja2.Template:
+    """A template ready to be rendered, its clock stopped at midnight of `date`, or without one.
 
     Raises FinetuiError where it is not Jinja.
     """
-    today = datetime.fromisoformat(date)
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = today.strftime
+    if date is not None:
+        environment.globals["strftime_now"] = datetime.fromisoformat(date).strftime
     try:
         return environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from finetui.core.encode.jinja import compiled
+from finetui.core.encode.jinja import asks_date, compiled
 from finetui.core.encode.reading import Reading, common_prefix, read
 from finetui.core.encode.template import Template
 from finetui.core.encode.tokenizer import SpecialTokens, read_object, special_tokens
@@ -25,7 +25,7 @@ _CHATML_STOP = "<|im_end|>"
 def load_template(folder: Path, tokenizer: Tokenizer, choice: str | None = None, date: str | None = None) -> Template:
     """The template of a model folder; `choice` is the name of a built-in one, of one of the model's own, or a file.
 
-    A model without a template gets `plain`. `date` is `YYYY-MM-DD`, by default today.
+    A model without a template gets `plain`. `date` is `YYYY-MM-DD`, by default today; kept only where it is asked for.
     Raises FinetuiError where the choice is unknown, where it is no Jinja, or where its stop token cannot be learned.
     """
     special = special_tokens(folder)
@@ -41,17 +41,19 @@ def load_template(folder: Path, tokenizer: Tokenizer, choice: str | None = None,
             raise FinetuiError(Problem("encode.no-eos", {"template": name}, str(folder)))
     if source == "builtin" and not _writes_bos(tokenizer, bos):
         text = text.replace(_BOS, "")
+    tool_use = own.get("tool_use") if source == "model" and name == "default" else None
+    dated = asks_date(text) or (tool_use is not None and asks_date(tool_use))
     template = Template(
         name=name,
         source=source,
         text=text,
         special_tokens=named,
-        date=date or calendar_date.today().isoformat(),
+        date=(date or calendar_date.today().isoformat()) if dated else None,
         eos_id=eos,
         bos_id=bos,
         pad_id=_id(tokenizer, special.named.get("pad_token"), ()),
         stop_ids=(),
-        tool_use=own.get("tool_use") if source == "model" and name == "default" else None,
+        tool_use=tool_use,
     )
     for jinja in filter(None, (template.text, template.tool_use)):
         compiled(jinja, template.date)

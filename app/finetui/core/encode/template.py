@@ -19,8 +19,8 @@ class Template:
     """The Jinja source."""
     special_tokens: Mapping[str, str] = field(hash=False)
     """What `bos_token`, `eos_token` and their like mean in the template."""
-    date: str
-    """`YYYY-MM-DD`: what `strftime_now` tells the time of."""
+    date: str | None
+    """`YYYY-MM-DD`: what `strftime_now` tells the time of; None where the source never asks."""
     eos_id: int | None
     """The tokenizer's end-of-text id, appended to raw text."""
     bos_id: int | None
