@@ -11,7 +11,7 @@ from finetui.core.errors import JOB_FAILED, render
 from finetui.core.events import Event
 from finetui.core.messages import t
 from finetui.runs.folder import FINISHED, RunFolder
-from finetui.runs.following import follow
+from finetui.runs.following import follow_batches
 from finetui.runs.outcome import problem, result
 from finetui.runs.progress import Progress, short_duration, short_number
 
@@ -26,26 +26,26 @@ class Screen:
         self._output = output
         self._live = live
 
-    def show(self, event: Event, progress: Progress) -> None:
-        """Show what one event means to a person; samples and the supervisor's bookkeeping stay unsaid."""
-        if event.name == "step":
-            self._step(progress)
-        elif line := describe(event):
-            self._line(line)
-
-    def _step(self, progress: Progress) -> None:
+    def line(self, text: str) -> None:
+        """A line that stays."""
         if self._live is None:
-            self._output.note(step_line(progress))
+            self._output.note(text)
+        else:
+            self._live.console.print(text)
+
+    def step(self, text: str) -> None:
+        """A step's line, which the next one replaces where lines can be redrawn."""
+        if self._live is None:
+            self._output.note(text)
             return
         from rich.text import Text
 
-        self._live.update(Text(step_line(progress), overflow="ellipsis", no_wrap=True))
+        self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
 
-    def _line(self, line: str) -> None:
-        if self._live is None:
-            self._output.note(line)
-        else:
-            self._live.console.print(line)
+    def draw(self) -> None:
+        """Bring the live line up to date."""
+        if self._live is not None:
+            self._live.refresh()
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def screen(output: Output) -> Iterator[Screen]:
         return
     from rich.live import Live
 
-    with Live(console=output.console(err=True), refresh_per_second=4, redirect_stdout=False) as live:
+    with Live(console=output.console(err=True), auto_refresh=False, redirect_stdout=False) as live:
         yield Screen(output, live)
 
 
@@ -64,9 +64,14 @@ def show_run(output: Output, run: RunFolder) -> None:
     """Follow a run to its end, showing each step."""
     progress = Progress(run.read().steps_asked)
     with screen(output) as shown:
-        for event in follow(run):
-            progress = progress.after(event)
-            shown.show(event, progress)
+        for events in follow_batches(run):
+            for event in events:
+                progress = progress.after(event)
+                if event.name == "step":
+                    shown.step(step_line(progress))
+                elif line := describe(event):
+                    shown.line(line)
+            shown.draw()
 
 
 def show_end(output: Output, run: RunFolder, **more: Any) -> int:

@@ -13,10 +13,17 @@ _POLL_S = 0.25
 
 def follow(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
     """The events of a run from its first on, the trainer's and the supervisor's, as they come, until it has ended."""
+    for events in follow_batches(run, poll_s):
+        yield from events
+
+
+def follow_batches(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[list[Event]]:
+    """The same in batches, each what came since the one before: a screen is redrawn once for each."""
     reader = Reader(run.path)
     while True:
         ended = run.status() not in (STARTING, RUNNING)  # asked before reading, so that nothing written last is missed
-        yield from reader.read()
+        if events := reader.read():
+            yield events
         if ended:
             return
         time.sleep(poll_s)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from finetui.bundles.launch import variables
 from finetui.core.files import sha256_file, write_json
 from finetui.models.identify import identify
 from finetui.runs import processes
-from finetui.runs.folder import RunFolder, list_runs
+from finetui.runs.folder import list_runs
 
 LAUNCH = 'set -eu\ncd "$(dirname "$0")"\nexec "$PYTHON" train/main.py\n'
 
@@ -106,21 +104,6 @@ def _leave_nothing_running(home: Path) -> Any:
         processes.kill_run(run.name)
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Poll until `true()` holds; fail, saying what never came, after a time that only a broken program needs."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        time.sleep(0.02)
-
-
-def has_step(run: RunFolder, step: int) -> bool:
-    """Whether the trainer has written this step."""
-    if not run.events.exists():
-        return False
-    return any(f'"step": {step},' in line for line in run.events.read_text().splitlines() if '"step"' in line[:30])
-
-
 def _lock(model: Path, steps: int, world_size: int) -> dict[str, Any]:
     facts = identify(model)
     return {
@@ -163,9 +146,3 @@ def _lock(model: Path, steps: int, world_size: int) -> dict[str, Any]:
         "hardware": {"device": "cpu"},
         "launch": {"nproc_per_node": world_size},
     }
-
-
-def read_state(run: RunFolder) -> dict[str, Any]:
-    """state.json as it stands on disk."""
-    state: dict[str, Any] = json.loads((run.path / "state.json").read_text())
-    return state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -15,47 +14,9 @@ import pytest
 from finetui.runs.folder import find_run, list_runs
 from finetui.runs.outcome import result
 from tests.unit.runs.conftest import GATED
+from tests.unit.runs.support import Terminal, finetui
 
 pytestmark = pytest.mark.unit
-
-
-def finetui(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end, without a terminal."""
-    command = [sys.executable, "-m", "finetui", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **options)
-
-
-class Terminal:
-    """A command in a terminal of its own."""
-
-    def __init__(self, *arguments: object) -> None:
-        self.pid, self._screen = pty.fork()
-        if self.pid == 0:
-            os.environ["TERM"] = "xterm-256color"
-            os.execv(sys.executable, [sys.executable, "-m", "finetui", *map(str, arguments)])
-        self.text = ""
-
-    def read_until(self, words: str) -> None:
-        """Read what is shown until these words stand there."""
-        while words not in self.text:
-            self.text += os.read(self._screen, 4096).decode("utf-8", "replace")
-
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._screen, keys.encode())
-
-    def close(self) -> None:
-        """Close the window: the kernel hangs up on whoever is in it."""
-        os.close(self._screen)
-
-    def exit_code(self) -> int:
-        """Read to the end, and wait."""
-        try:
-            while piece := os.read(self._screen, 4096):
-                self.text += piece.decode("utf-8", "replace")
-        except OSError:  # how Linux says that nobody is at the other end
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_run_gives_one_json_object_and_speaks_to_people_on_stderr(make_bundle):

@@ -11,7 +11,8 @@ from finetui.core.events import parse
 from finetui.runs.following import follow, follow_log, wait_for_training
 from finetui.runs.launch import start
 from finetui.runs.progress import Progress, short_duration, short_number
-from tests.unit.runs.conftest import GATED, has_step, wait_until
+from tests.unit.runs.conftest import GATED
+from tests.unit.runs.support import has_step, wait_until
 
 pytestmark = pytest.mark.unit
 

@@ -17,7 +17,8 @@ from finetui.runs.launch import launch, prepare, start
 from finetui.runs.outcome import problem, result
 from finetui.runs.stopping import stop
 from tests.tiny import make_tiny_model
-from tests.unit.runs.conftest import GATED, WHOLE, has_step, read_state, wait_until
+from tests.unit.runs.conftest import GATED, WHOLE
+from tests.unit.runs.support import has_step, read_state, wait_until
 
 pytestmark = pytest.mark.unit
 
