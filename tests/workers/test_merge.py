@@ -88,23 +88,17 @@ def test_equals_peft_bit_for_bit(base: Path, tmp_path: Path, home: Path, setting
     assert merged.peak_rss_bytes > 10_000_000
 
 
-def test_row_blocks_of_any_size_give_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
-    from finetui.workers import merge as worker
+@pytest.mark.parametrize("shape", [(1, 64, 4), (333, 576, 16), (576, 1536, 64), (2049, 1000, 32), (4097, 576, 8)])
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+def test_row_blocks_give_the_bits_of_the_whole(shape: tuple[int, int, int], blocks: int) -> None:
+    from finetui.workers.merge import row_blocks
 
+    rows, columns, rank = shape
     generator = torch.Generator().manual_seed(3)
-    for rows, columns, rank in [(1, 64, 4), (333, 576, 16), (1536, 576, 8), (576, 1536, 64)]:
-        a = torch.randn(rank, columns, generator=generator)
-        b = torch.randn(rows, rank, generator=generator)
-        weight = torch.randn(rows, columns, generator=generator).bfloat16()
-        expected = weight.clone()
-        expected += (b @ a) * 0.3
-        for block_rows in (1, 7, 100, rows):
-            step_bytes = block_rows * columns * 4
-            parts = [(b[i : i + block_rows] @ a) * 0.3 for i in range(0, rows, block_rows)]
-            ours = weight.clone()
-            ours += torch.cat(parts)
-            assert torch.equal(ours, expected), (rows, columns, rank, block_rows)
-            assert step_bytes <= worker.BLOCK_BYTES
+    a, b = torch.randn(rank, columns, generator=generator), torch.randn(rows, rank, generator=generator)
+    bounds = row_blocks(rows, columns, max(columns * 4, -(-rows // blocks) * columns * 4))
+    assert len(bounds) == min(rows, blocks)
+    assert torch.equal(torch.cat([b[first:end] @ a for first, end in bounds]), b @ a)
 
 
 def test_header_and_untouched_tensors_are_the_bases_bytes(base: Path, tmp_path: Path, home: Path) -> None:
@@ -212,7 +206,7 @@ def test_what_is_not_plain_lora_is_refused(
 
 def test_an_adapter_on_the_head_of_a_tied_model_is_refused(tiny_model: Path, tmp_path: Path, home: Path) -> None:
     adapter = train(tiny_model, tmp_path / "adapter", target_modules=["lm_head", "q_proj"])
-    assert refusal(adapter, tie(tiny_model, tmp_path / "tied"), tmp_path / "out") == {"merge.tied-head"}
+    assert "merge.tied-head" in refusal(adapter, tie(tiny_model, tmp_path / "tied"), tmp_path / "out")
 
 
 def test_all_keys_and_shapes_that_do_not_fit_are_named_at_once(tiny_model: Path, tmp_path: Path, home: Path) -> None:

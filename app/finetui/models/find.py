@@ -24,9 +24,9 @@ def find_model(reference: str, on_progress: Progress | None = None) -> Path:
     if reference == DEMO:
         return demo.fetch_demo(on_progress)
     path = Path(reference).expanduser()
-    if path.is_dir():
+    if reference and path.is_dir():
         return path
-    if path.exists():
+    if path.is_file():
         raise FinetuiError(Problem("models.not-a-folder", {"folder": str(path.parent)}, str(path)), BAD_INPUT)
     for folder in named(reference):
         if (folder / CONFIG).is_file():

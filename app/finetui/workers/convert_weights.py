@@ -39,8 +39,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     Raises FinetuiError (exit 3) where the source is no GGUF file of a Llama model.
     """
     source, out = Path(request["source"]), Path(request["out"])
-    reader = _open(source)
-    heads = {"attn_q": _number(reader, "head_count"), "attn_k": _number(reader, "head_count_kv")}
+    reader, heads = _open(source)
     tensors = {_name(tensor.name, source): tensor for tensor in reader.tensors}
     ordered = dict(sorted(tensors.items()))
     shapes = {name: ("BF16", tuple(int(n) for n in reversed(tensor.shape))) for name, tensor in ordered.items()}
@@ -54,21 +53,20 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     return {"tensors": len(ordered), "bytes": written}
 
 
-def _open(source: Path) -> Any:
+def _open(source: Path) -> tuple[Any, dict[str, int]]:
+    """The file, and the number of heads in the tensors whose rows are permuted."""
     from gguf import GGUFReader
 
     try:
         reader = GGUFReader(source)
         architecture = reader.get_field("general.architecture").contents()
+        if architecture != "llama":
+            raise FinetuiError(Problem("models.gguf-architecture", {"architecture": architecture}, str(source)))
+        keys = {"attn_q": "head_count", "attn_k": "head_count_kv"}
+        heads = {part: reader.get_field(f"llama.attention.{key}").contents() for part, key in keys.items()}
     except (ValueError, IndexError, AttributeError) as error:
         raise FinetuiError(Problem("models.not-gguf", {"why": str(error)}, str(source))) from error
-    if architecture != "llama":
-        raise FinetuiError(Problem("models.gguf-architecture", {"architecture": architecture}, str(source)))
-    return reader
-
-
-def _number(reader: Any, key: str) -> int:
-    return int(reader.get_field(f"llama.attention.{key}").contents())
+    return reader, heads
 
 
 def _name(name: str, source: Path) -> str:

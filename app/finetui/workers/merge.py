@@ -57,17 +57,24 @@ def merge(request: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": done, "peak_rss_bytes": _peak_rss_bytes()}
 
 
+def row_blocks(rows: int, columns: int, block_bytes: int = BLOCK_BYTES) -> list[tuple[int, int]]:
+    """Bounds (first, end) of blocks of about equal height, none over `block_bytes` in float32.
+
+    Equal, because the matrix product of one or a few left over rows takes another path and rounds differently.
+    """
+    count = -(-rows * columns * 4 // block_bytes)
+    return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+
+
 def _add(source: IO[bytes], target: IO[bytes], tensor: Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> None:
     """Write `tensor + (b @ a) * scale`, some rows at a time; a [rank, in], b [out, rank], both float32."""
     rows, columns = tensor.shape
-    item = ITEM_BYTES[tensor.dtype]
-    step = max(1, BLOCK_BYTES // (4 * columns))
-    for first in range(0, rows, step):
-        block = b[first : first + step]
-        source.seek(tensor.start + first * columns * item)
-        raw = bytearray(source.read(len(block) * columns * item))
-        weight = torch.frombuffer(raw, dtype=_DTYPES[tensor.dtype]).view(len(block), columns)
-        weight += (block @ a) * scale
+    row_bytes = columns * ITEM_BYTES[tensor.dtype]
+    for first, end in row_blocks(rows, columns):
+        source.seek(tensor.start + first * row_bytes)
+        raw = bytearray(source.read((end - first) * row_bytes))
+        weight = torch.frombuffer(raw, dtype=_DTYPES[tensor.dtype]).view(end - first, columns)
+        weight += (b[first:end] @ a) * scale
         target.write(raw)
 
 
