@@ -44,6 +44,7 @@ def interpreter(python: str | None = None) -> str:
 def worker_environment(python: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a worker: this one, no hub, and this package on the path of a foreign interpreter."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONSAFEPATH"] = "1"  # a json.py in the folder that the person is in is not ours to import
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if Path(python).absolute() != Path(sys.executable).absolute():

@@ -171,11 +171,12 @@ def create(name: str) -> RunFolder:
 
     Raises OSError where it cannot be made.
     """
+    runs = home.folder("runs").absolute()
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{plain}"
     attempt = 1
     while True:
-        path = home.folder("runs") / (stem if attempt == 1 else f"{stem}-{attempt}")
+        path = runs / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
             path.mkdir()
         except FileExistsError:

@@ -90,12 +90,11 @@ def launch(run: RunFolder) -> None:
     ready, says = os.pipe()
     with run.log.open("ab") as log:
         first = subprocess.Popen(
-            [sys.executable, "-m", "finetui.runs.supervise", str(run.path), str(says)],
+            [sys.executable, "-P", "-m", "finetui.runs.supervise", str(run.path), str(says)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, processes.RUN_ID: run.name},
-            cwd=run.path,
             pass_fds=(says,),
             start_new_session=True,
         )

@@ -28,6 +28,8 @@ from finetui.runs.outcome import Verdict, judge, world_size_trained
 
 SAMPLE_S = 10.0
 """Between two samples, each of which is also a heartbeat."""
+UNTIL_WORLD_S = 0.5
+"""Between two looks for the trainer's world size, until it has said it."""
 PATIENCE_S = 600.0
 """A trainer that was asked to stop and has not ended after so long is killed, whoever asked."""
 
@@ -86,9 +88,11 @@ class Supervisor:
             if time.monotonic() >= next_sample:
                 next_sample = time.monotonic() + self._sample_s
                 self._sample()
+            self._check_world()
             if self._stops_asked and time.monotonic() - self._stop_asked_at > PATIENCE_S:
                 processes.kill_run(self._state.run, [os.getpid()])
-            poller.poll(max(0.0, next_sample - time.monotonic()) * 1000)
+            rest = max(0.0, next_sample - time.monotonic())
+            poller.poll((rest if self._world_seen else min(rest, UNTIL_WORLD_S)) * 1000)
             for _ in range(self._signals()):
                 self._stop()
         os.close(handle)
@@ -116,6 +120,9 @@ class Supervisor:
         members = processes.of_run(self._state.run, [os.getpid()])
         free = shutil.disk_usage(self._run.path).free
         self._note("sample", resident_bytes=processes.resident_bytes(members), disk_free_bytes=free)
+
+    def _check_world(self) -> None:
+        """End a training of another number of processes than the lock's as soon as the trainer has said it."""
         if not self._world_seen and (size := world_size_trained(self._run)) is not None:
             self._world_seen = True
             if size != self._state.world_size:

@@ -178,6 +178,30 @@ def test_a_launcher_that_cannot_start_fails_the_run_with_its_last_words(make_bun
     assert result(run)["detail"] == "ImportError: no module nothing"
 
 
+def test_a_supervisor_that_cannot_go_on_says_so_in_the_state(make_bundle, monkeypatch):
+    made = make_bundle()
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    run = start(made.path)
+
+    assert (result(run)["status"], result(run)["cause"]) == ("failed", "supervisor")
+    assert "bash" in result(run)["detail"]
+
+
+def test_neither_a_relative_home_nor_a_module_in_the_current_folder_disturbs_a_run(make_bundle, monkeypatch, home):
+    made = make_bundle()
+    home.mkdir(exist_ok=True)
+    (home.parent / "json.py").write_text("raise SystemExit('not the standard library')\n")
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("FINETUI_HOME", home.name)
+
+    run = prepare(made.path, on_progress=None)
+    launch(run)
+    list(follow(run))
+
+    assert result(run)["status"] == "finished"
+
+
 def test_a_second_supervisor_does_not_touch_a_run_that_has_one(make_bundle):
     run = start(make_bundle(GATED).path)
     wait_until(lambda: has_step(run, 1), "the first step")
