@@ -148,6 +148,7 @@ def test_a_failure_is_told_by_its_cause(make_bundle, body, cause, words):
 
     assert (outcome["status"], outcome["cause"], outcome["output"]) == ("failed", cause, None)
     assert outcome["adapter_sha256"] is None
+    assert (run.read().status, run.read().cause) == ("failed", cause)
     assert words in said.message("en")
     assert said.next("en").startswith(("finetui ", "df "))
     assert said.message("zh") != said.message("en")
