@@ -21,12 +21,6 @@ from finetui.models.merge import Chat, Merged, merge
 from finetui.models.weights import ADAPTER
 from finetui.runs.folder import RunFolder, find_run
 
-ENOUGH_AGREEMENT = 0.98
-"""Merged and base + adapter have to agree on the most likely token at so many positions.
-
-The two differ by one rounding of the weights to their dtype: below this, the adapter did not survive it.
-"""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -69,13 +63,6 @@ def merge_reference(
         python=python,
         on_progress=on_progress,
     )
-
-
-def is_good(merged: Merged) -> bool:
-    """Whether a merged model loads and says what base + adapter say; true where memory forbade to look."""
-    if merged.loads_offline is None:
-        return True
-    return merged.top1_agreement is not None and merged.top1_agreement >= ENOUGH_AGREEMENT
 
 
 def find_subject(reference: str) -> Subject:

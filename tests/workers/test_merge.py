@@ -21,6 +21,25 @@ pytestmark = pytest.mark.worker
 PLENTY = 32 << 30
 
 
+@pytest.mark.parametrize(
+    ("compared_in", "loads", "agreement", "kl", "good"),
+    [
+        ("float32", True, 0.983, 2e-4, True),
+        ("bfloat16", True, 0.958, 4e-3, True),
+        ("float32", True, 0.958, 0.02, False),
+        ("float32", True, 0.0, 0.0, False),
+        ("bfloat16", True, 0.85, 4e-3, False),
+        ("float32", False, None, None, False),
+        (None, None, None, None, True),
+    ],
+)
+def test_what_counts_as_good(
+    compared_in: str | None, loads: bool | None, agreement: float | None, kl: float | None, good: bool
+) -> None:
+    merged = Merged("out", 1, 1, 1.0, "base", kl, agreement, 0.1, loads, None, 10, compared_in)
+    assert merged.is_good is good
+
+
 @pytest.fixture(params=["float32", "bfloat16", "float16"])
 def base(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> Path:
     """The tiny model in one dtype."""
@@ -80,9 +99,8 @@ def test_equals_peft_bit_for_bit(base: Path, tmp_path: Path, home: Path, setting
     merged = run(adapter, base, tmp_path / "out")
     assert same_bits(load_file(tmp_path / "out/model.safetensors"), by_peft(base, adapter, tmp_path / "peft"))
     assert not same_bits(load_file(tmp_path / "out/model.safetensors"), load_file(base / "model.safetensors"))
-    assert merged.loads_offline is True
-    assert merged.top1_agreement is not None
-    assert merged.top1_agreement >= 0.98
+    assert merged.is_good
+    assert merged.compared_in == "float32"
     assert merged.kl is not None
     assert merged.kl < 1e-4
     assert merged.peak_rss_bytes > 10_000_000

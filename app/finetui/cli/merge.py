@@ -10,7 +10,7 @@ from finetui.cli.common import Output, command, option
 from finetui.cli.stages import Stages
 from finetui.core.errors import JOB_FAILED, Problem, render
 from finetui.core.messages import t
-from finetui.merging import ENOUGH_AGREEMENT, is_good, merge_reference
+from finetui.merging import merge_reference
 from finetui.models.merge import Merged
 
 
@@ -24,7 +24,7 @@ def merge_command(output: Output, reference: str, model: str | None, out: Path |
     with Stages(output) as stages:
         merged = merge_reference(reference, model=model, out=out, python=python, on_progress=stages)
     output.result(merged.to_json())
-    if is_good(merged):
+    if merged.is_good:
         _show(output, merged)
         return 0
     output.note(render([_fault(merged, reference)]))
@@ -48,8 +48,15 @@ def _show(output: Output, merged: Merged) -> None:
 
 
 def _fault(merged: Merged, reference: str) -> Problem:
-    if merged.top1_agreement is None:
+    if merged.top1_agreement is None or merged.kl is None:
         return Problem("merge.does-not-load", {"out": merged.out, "why": merged.why_not or ""})
-    agreement, enough = f"{100 * merged.top1_agreement:.2f}", f"{100 * ENOUGH_AGREEMENT:.0f}"
-    facts = {"out": merged.out, "agreement": agreement, "enough": enough, "adapter": reference}
+    enough, most = merged.bounds
+    facts = {
+        "out": merged.out,
+        "adapter": reference,
+        "agreement": f"{100 * merged.top1_agreement:.2f}",
+        "enough": f"{100 * enough:.0f}",
+        "kl": f"{merged.kl:.2g}",
+        "most": f"{most:g}",
+    }
     return Problem("merge.disagrees", facts)

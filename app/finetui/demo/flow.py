@@ -15,7 +15,7 @@ from finetui.core import home
 from finetui.core.errors import JOB_FAILED, FinetuiError, Problem
 from finetui.data import conversion, inspection
 from finetui.demo.scoring import DATA, Question, Reply, Score, load_questions, score
-from finetui.merging import is_good, merge_reference
+from finetui.merging import merge_reference
 from finetui.models.find import find_model
 from finetui.runs.folder import FINISHED, RunFolder
 from finetui.runs.launch import start
@@ -171,7 +171,7 @@ def _merge(demo: Demo, show: Show, python: str | None) -> Mapping[str, object]:
     assert demo.run is not None
     merged = merge_reference(demo.run.name, python=python, on_progress=show.progress)
     demo.merged = Path(merged.out)
-    if not is_good(merged):
+    if not merged.is_good:
         raise FinetuiError(Problem("demo.merge-differs", {"out": merged.out, "run": demo.run.name}), JOB_FAILED)
     agreement = "–" if merged.top1_agreement is None else f"{100 * merged.top1_agreement:.1f}"
     return {"folder": merged.out, "agreement": agreement}
