@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from finetui.runs.folder import RunFolder
 
 _WIDTH = 80
-_SHOWN = 150
+_SHOWN = 72
+"""Characters of an answer that the table shows: enough to judge it by, little enough for 30 rows to be read."""
+_CUT = "…\ufffd"
+"""What a cut leaves at the end: the sign of it, half a character."""
 
 
 @command("demo")
@@ -106,4 +109,4 @@ def show_table(output: Output, demo: Demo) -> None:
 def _cells(question: Question, reply: Reply) -> tuple[str, str]:
     """Whether it is right, and what was said; `…` where the answer did not end by itself."""
     text = one_line(reply.text.strip(), _SHOWN)
-    return "✓" if question.accepts(reply.text) else "✗", text if reply.stopped else f"{text.rstrip('…')}…"
+    return "✓" if question.accepts(reply.text) else "✗", text if reply.stopped else f"{text.rstrip(_CUT)}…"
