@@ -19,6 +19,8 @@ from finetui.models.merge import Chat, Merged, merge
 pytestmark = pytest.mark.worker
 
 PLENTY = 32 << 30
+NOT_TO_LOAD_IT = 700_000_001
+"""Memory with which a model is merged and not compared, where the comparison is not the matter."""
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ def same_bits(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) ->
     )
 
 
-def run(adapter: Path, base: Path, out: Path, **options: Any) -> Merged:
-    return merge(adapter, base, out, available_bytes=PLENTY, **options)
+def run(adapter: Path, base: Path, out: Path, available_bytes: int = NOT_TO_LOAD_IT, **options: Any) -> Merged:
+    return merge(adapter, base, out, available_bytes=available_bytes, **options)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def run(adapter: Path, base: Path, out: Path, **options: Any) -> Merged:
 )
 def test_equals_peft_bit_for_bit(base: Path, tmp_path: Path, home: Path, settings: dict[str, Any]) -> None:
     adapter = train(base, tmp_path / "adapter", **settings)
-    merged = run(adapter, base, tmp_path / "out")
+    merged = run(adapter, base, tmp_path / "out", PLENTY)
     assert same_bits(load_file(tmp_path / "out/model.safetensors"), by_peft(base, adapter, tmp_path / "peft"))
     assert not same_bits(load_file(tmp_path / "out/model.safetensors"), load_file(base / "model.safetensors"))
     assert merged.is_good
@@ -190,7 +192,7 @@ def test_stop_ids_and_template_of_the_training_are_written(tiny_model: Path, tmp
 def test_without_tokenizer_it_is_compared_on_seeded_ids(tiny_model: Path, tmp_path: Path, home: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base, ignore=shutil.ignore_patterns("tokenizer*"))
-    merged = run(train(base, tmp_path / "adapter"), base, tmp_path / "out")
+    merged = run(train(base, tmp_path / "adapter"), base, tmp_path / "out", PLENTY)
     assert merged.positions == 512
     assert merged.top1_agreement == 1.0
     assert merged.sample is None
@@ -199,7 +201,7 @@ def test_without_tokenizer_it_is_compared_on_seeded_ids(tiny_model: Path, tmp_pa
 def test_where_the_model_does_not_fit_into_memory_it_is_merged_and_not_compared(
     tiny_model: Path, tmp_path: Path, home: Path
 ) -> None:
-    merged = merge(train(tiny_model, tmp_path / "adapter"), tiny_model, tmp_path / "out", available_bytes=700_000_001)
+    merged = run(train(tiny_model, tmp_path / "adapter"), tiny_model, tmp_path / "out")
     assert (merged.kl, merged.top1_agreement, merged.loads_offline) == (None, None, None)
     assert (tmp_path / "out/model.safetensors").is_file()
 
@@ -289,7 +291,7 @@ def test_a_merge_that_fails_midway_leaves_nothing(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(adapter, tiny_model, tmp_path / "out", on_progress=interrupt)
+        run(adapter, tiny_model, tmp_path / "out", PLENTY, on_progress=interrupt)
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "home"}
 
 
