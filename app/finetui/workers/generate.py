@@ -6,7 +6,6 @@ by a thread of its own while an answer is under way, and ends it after the token
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -189,9 +188,11 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 
 def _cpu_dtype(folder: Path) -> str:
     """float32 where it fits: most CPUs are slow in 16 bits, and it rounds nothing beyond the weights."""
+    import psutil  # accelerate brings it
+
     weights_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return "float32" if _FLOAT32_GROWTH * weights_bytes < free_bytes else "auto"
+    fits = _FLOAT32_GROWTH * weights_bytes < psutil.virtual_memory().available
+    return "float32" if fits else "auto"
 
 
 def _first_line(error: Exception) -> str:
