@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetui.cli.chat import answer_json, remark, speaker, variants
 from finetui.cli.common import Output
-from finetui.core.errors import FinetuiError, render
+from finetui.core.errors import BAD_INPUT, FinetuiError, render
 from finetui.core.messages import t
 from finetui.core.text import safe_text
 
@@ -102,7 +102,7 @@ class Lines:
             for variant in variants(self._engine.served, self._compare):
                 answer = self._ask(variant)
         except FinetuiError as error:
-            if answer is None and error.exit_code != 3:
+            if error.exit_code != BAD_INPUT:  # the engine is gone, not just this message refused
                 raise
             self._said.pop()
             self._output.note(render(error.problems))
