@@ -24,21 +24,24 @@ NOT_TO_LOAD_IT = 700_000_001
 
 
 @pytest.mark.parametrize(
-    ("compared_in", "loads", "agreement", "kl", "good"),
+    ("compared_in", "loads", "kl", "adapter_kl", "good"),
     [
-        ("float32", True, 0.983, 2e-4, True),
-        ("bfloat16", True, 0.958, 4e-3, True),
-        ("float32", True, 0.958, 0.02, False),
-        ("float32", True, 0.0, 0.0, False),
-        ("bfloat16", True, 0.85, 4e-3, False),
+        ("float32", True, 2e-4, 2.0, True),
+        ("float32", True, 0.011, 0.5, True),
+        ("float32", True, 0.5, 0.5, False),
+        ("float32", True, 0.001, 0.001, True),
+        ("bfloat16", True, 4e-3, 0.01, True),
+        ("bfloat16", True, 0.3, 2.0, False),
         ("float32", False, None, None, False),
         (None, None, None, None, True),
     ],
 )
-def test_what_counts_as_good(
-    compared_in: str | None, loads: bool | None, agreement: float | None, kl: float | None, good: bool
+def test_a_merge_is_good_when_it_lost_less_than_a_tenth_of_what_the_adapter_changes(
+    compared_in: str | None, loads: bool | None, kl: float | None, adapter_kl: float | None, good: bool
 ) -> None:
-    merged = Merged("out", 1, 1, 1.0, "base", kl, agreement, 0.1, loads, None, 10, compared_in)
+    merged = Merged(
+        "out", 1, 1, 1.0, "base", kl=kl, adapter_kl=adapter_kl, loads_offline=loads, compared_in=compared_in
+    )
     assert merged.is_good is good
 
 
@@ -326,6 +329,7 @@ def test_a_difference_between_the_two_is_measured(tiny_model: Path, tmp_path: Pa
         torch.nn.functional.kl_div(merged.log_softmax(-1), tuned.log_softmax(-1), log_target=True, reduction="sum") / 32
     )
     assert figures["kl"] == pytest.approx(float(kl), rel=1e-3)
+    assert figures["adapter_kl"] == pytest.approx(float(kl), rel=1e-3)
     assert figures["top1_agreement"] == float((tuned.argmax(-1) == merged.argmax(-1)).float().mean())
 
 

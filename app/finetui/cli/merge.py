@@ -41,6 +41,7 @@ def _show(output: Output, merged: Merged) -> None:
             "positions": merged.positions,
             "agreement": f"{100 * merged.top1_agreement:.2f}",
             "kl": f"{merged.kl:.2g}",
+            "adapter_kl": f"{merged.adapter_kl or 0:.2g}",
             "difference": f"{merged.max_logit_difference:.2g}",
         }
         output.data(t("merge.figures", **figures))
@@ -50,13 +51,11 @@ def _show(output: Output, merged: Merged) -> None:
 def _fault(merged: Merged, reference: str) -> Problem:
     if merged.top1_agreement is None or merged.kl is None:
         return Problem("merge.does-not-load", {"out": merged.out, "why": merged.why_not or ""})
-    enough, most = merged.bounds
     facts = {
         "out": merged.out,
         "adapter": reference,
         "agreement": f"{100 * merged.top1_agreement:.2f}",
-        "enough": f"{100 * enough:.0f}",
         "kl": f"{merged.kl:.2g}",
-        "most": f"{most:g}",
+        "most": f"{merged.most_kl:.2g}",
     }
     return Problem("merge.disagrees", facts)

@@ -25,8 +25,8 @@ from finetui.models.weights import ADAPTER, INDEX, read_weights
 _MERGE_RAM_BYTES = 700_000_000
 """torch, and three blocks of rows."""
 _SLACK_BYTES = 64_000_000
-_LEAST_AGREEMENT, _MOST_KL = 0.95, 0.01
-_LEAST_AGREEMENT_16, _MOST_KL_16 = 0.90, 0.05
+_LOST_SHARE = 0.1
+_NOISE, _NOISE_16 = 0.002, 0.05
 _LOADED = 1.15
 """Memory of a loaded model, activations included, over that of its weights."""
 
@@ -57,6 +57,8 @@ class Merged:
     """Name of the base model."""
     kl: float | None = None
     """Mean over positions of KL(base + adapter ‖ merged) in nats; None where nothing was compared."""
+    adapter_kl: float | None = None
+    """The same of KL(base + adapter ‖ base): how much the adapter changes."""
     top1_agreement: float | None = None
     """Share of positions with the same most likely token."""
     max_logit_difference: float | None = None
@@ -76,28 +78,22 @@ class Merged:
         return asdict(self)
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The least agreement and the largest KL of a merge that kept what was trained.
+    def most_kl(self) -> float:
+        """The largest KL of a merge that kept what was trained: a tenth of what the adapter changes.
 
-        The two models differ by one rounding of the weights. For a 135 M model in bfloat16 that gave 0.983 and 2e-4 in
-        float32 arithmetic, 0.958 and 4e-3 where every activation is rounded to 16 bits too; an adapter that is lost is
-        far beyond either.
+        The merged model differs from base + adapter by one rounding of the weights to their dtype, and that by next to
+        nothing may be all of what a barely trained adapter does; so less than the noise of the arithmetic is no fault
+        (measured for a 135 M model in bfloat16: 2e-4 in float32 arithmetic, 4e-3 in 16 bits).
         """
-        if self.compared_in == "float32":
-            return _LEAST_AGREEMENT, _MOST_KL
-        return _LEAST_AGREEMENT_16, _MOST_KL_16
+        noise = _NOISE if self.compared_in == "float32" else _NOISE_16
+        return max(noise, _LOST_SHARE * (self.adapter_kl or 0.0))
 
     @property
     def is_good(self) -> bool:
         """Whether it loads and says what base + adapter say; true where memory forbade to look."""
         if self.loads_offline is None:
             return True
-        agreement, kl = self.bounds
-        return (
-            self.top1_agreement is not None
-            and self.kl is not None
-            and (self.top1_agreement >= agreement and self.kl <= kl)
-        )
+        return self.kl is not None and self.kl <= self.most_kl
 
 
 def merge(

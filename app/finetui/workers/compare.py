@@ -23,8 +23,9 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
     """Compare on `rows` (lists of ids), computing in `dtype`; `scratch` is a folder for the logits.
 
     The result has `loads_offline` with `why_not`, `kl` (mean over positions of KL(base + adapter ‖ merged), in nats),
-    `top1_agreement` (share of positions with the same most likely token), `max_logit_difference`, `positions`, and
-    `sample`, some tokens that the merged model generates (None without a tokenizer).
+    `adapter_kl` (of KL(base + adapter ‖ base): what the adapter has changed), `top1_agreement` (share of positions with
+    the same most likely token), `max_logit_difference`, `positions`, and `sample`, some tokens that the merged model
+    generates (None without a tokenizer).
     """
     rows = [torch.tensor([row]) for row in request["rows"]]
     dtype = getattr(torch, request["dtype"])
@@ -34,10 +35,12 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(dir=request["scratch"]) as kept:
         shape = (positions, vocabulary)
         reference = torch.from_file(kept.name, shared=True, size=positions * vocabulary).view(shape)
-        start = 0
-        for logits in _logits(model, rows, "compare-base"):
+        start, changed = 0, 0.0
+        for row, logits in zip(rows, _logits(model, rows, "compare-base"), strict=True):
             reference[start : start + len(logits)] = logits
             start += len(logits)
+            with model.disable_adapter():
+                changed += _divergence(logits, _forward(model, row))
         del model
         gc.collect()
         progress(stage="load-merged")
@@ -47,6 +50,7 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             return {"loads_offline": False, "why_not": f"{type(error).__name__}: {error}"}
         figures = _figures(reference, _logits(merged, rows, "compare-merged"))
+        figures["adapter_kl"] = changed / positions
         return {"loads_offline": True, "why_not": None, "positions": positions, "sample": sample, **figures}
 
 
@@ -55,10 +59,21 @@ def _load(folder: str, dtype: torch.dtype) -> torch.nn.Module:
 
 
 @torch.inference_mode()
+def _forward(model: torch.nn.Module, row: torch.Tensor) -> torch.Tensor:
+    """The logits of a row [1, positions], as [positions, vocabulary] in float32."""
+    return model(input_ids=row, use_cache=False).logits[0].float()
+
+
+def _divergence(expected: torch.Tensor, logits: torch.Tensor) -> float:
+    """Sum over positions of KL(expected ‖ logits) in nats, never below 0."""
+    p, q = expected.double().log_softmax(-1), logits.double().log_softmax(-1)
+    return max(0.0, float((p.exp() * (p - q)).sum()))
+
+
 def _logits(model: torch.nn.Module, rows: list[torch.Tensor], stage: str) -> Iterator[torch.Tensor]:
-    """The logits of each row, [positions, vocabulary] in float32."""
+    """The logits of each row, one after another."""
     for done, row in enumerate(rows, start=1):
-        yield model(input_ids=row, use_cache=False).logits[0].float()
+        yield _forward(model, row)
         progress(stage=stage, done=done, total=len(rows))
 
 
@@ -67,11 +82,10 @@ def _figures(reference: torch.Tensor, rows: Iterator[torch.Tensor]) -> dict[str,
     for logits in rows:
         expected = reference[start : start + len(logits)]
         start += len(logits)
-        p, q = expected.double().log_softmax(-1), logits.double().log_softmax(-1)
-        divergence += float((p.exp() * (p - q)).sum())
+        divergence += _divergence(expected, logits)
         agreeing += int((expected.argmax(-1) == logits.argmax(-1)).sum())
         largest = max(largest, float((expected - logits).abs().max()))
-    return {"kl": max(0.0, divergence / start), "top1_agreement": agreeing / start, "max_logit_difference": largest}
+    return {"kl": divergence / start, "top1_agreement": agreeing / start, "max_logit_difference": largest}
 
 
 @torch.inference_mode()
