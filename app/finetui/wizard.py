@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetui.bundles.lock import Locked, write_bundle
 from finetui.bundles.plan import LockPlan, bundle_name
 from finetui.bundles.prepare import measure
 from finetui.core import jobs
-from finetui.core.encode import load_template, load_tokenizer
+from finetui.core.encode import Template, load_template, load_tokenizer
 from finetui.core.errors import FinetuiError, Problem
+from finetui.core.jobs import Progress
 from finetui.core.knobs import parse_assignments
 from finetui.data.records import Records, iter_records
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_model
-from finetui.models.identify import ModelFacts, identify
+from finetui.models.identify import identify
 from finetui.recipes.recipe import load_recipe
 from finetui.recipes.resolve import Settings, resolve
 
-Progress = Callable[[Mapping[str, Any]], None]
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 T = TypeVar("T")
 
 
@@ -59,12 +62,17 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     records = wrong.attempt(lambda: _records(draft))
     model = wrong.attempt(lambda: identify(find_model(draft.model, on_progress)))
     environment = wrong.attempt(lambda: jobs.run("environment", {}, python=draft.python))
+    encoding = wrong.attempt(lambda: _encoding(model.folder, draft.template)) if model else None
     if draft.out.exists():
         wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
     wrong.judge()
-    assert recipe and overrides is not None and records and model and environment
-    tokenizer = load_tokenizer(model.folder)
-    template = load_template(model.folder, tokenizer, draft.template)
+    assert recipe is not None
+    assert overrides is not None
+    assert records is not None
+    assert model is not None
+    assert encoding is not None
+    assert environment is not None
+    tokenizer, template = encoding
     machine = probe()
     settings = resolve(
         recipe, overrides, model, lambda: measure(_messages(_records(draft)), tokenizer, template).longest, machine
@@ -88,6 +96,11 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     )
     locked = write_bundle(draft.out, plan, _messages(records), tokenizer, on_progress=on_progress)
     return Locked(locked.path, locked.id, (*settings.warnings, *locked.warnings))
+
+
+def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, load_template(folder, tokenizer, choice)
 
 
 def _records(draft: Draft) -> Records:

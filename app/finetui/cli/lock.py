@@ -30,12 +30,14 @@ def lock_command(
     accept_rejected: bool,
 ) -> None:
     """Write the bundle and say what it became."""
+    from finetui.cli.stages import Stages
     from finetui.core.errors import render_warnings
     from finetui.core.messages import t
     from finetui.wizard import Draft, lock
 
     draft = Draft(data, model, recipe, out, assignments, template, python, accept_rejected)
-    locked = lock(draft)
+    with Stages(output) as stages:
+        locked = lock(draft, stages)
     if locked.warnings:
         output.note(render_warnings(locked.warnings))
     output.note(t("cli.locked", bundle=str(locked.path), id=locked.id))

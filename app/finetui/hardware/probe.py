@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +30,6 @@ class Machine:
     """Memory that this process may use."""
     gpus: tuple[Gpu, ...] = ()
     """The GPUs, in the driver's order."""
-
-    def disk_free_bytes(self, path: Path) -> int:
-        """Free bytes where `path` is, or will be.
-
-        Raises OSError where not even the root can be asked.
-        """
-        place = path.absolute()
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        return shutil.disk_usage(place).free
 
 
 def probe(root: Path = Path("/"), smi: Callable[[], str] = list_gpus) -> Machine:

@@ -13,7 +13,6 @@ from finetui.hardware.probe import Machine
 from finetui.models.identify import ModelFacts
 from finetui.recipes.recipe import Recipe
 
-
 _WITHOUT_BFLOAT16 = ("v100-32g", "t4")
 
 

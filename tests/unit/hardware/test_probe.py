@@ -199,8 +199,3 @@ def test_the_kind_of_a_run_is_what_exact_replay_compares(tmp_path: Path) -> None
         "count": 2,
         "torch": "2.13.0",
     }
-
-
-def test_free_disk_is_asked_where_the_path_will_be(tmp_path: Path) -> None:
-    machine = look(tmp_path, {})
-    assert machine.disk_free_bytes(tmp_path / "not" / "yet") > 0

@@ -7,7 +7,6 @@ escapes, `raise_exception`, `strftime_now` and the `{% generation %}` tag.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
@@ -24,7 +23,6 @@ from finetui.core.encode.template import Template
 from finetui.core.errors import FinetuiError, Problem
 
 Message = Mapping[str, Any]
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _generation_marks: ContextVar[tuple[str, str]] = ContextVar("generation_marks", default=("", ""))
 
 
@@ -50,11 +48,6 @@ class _Generation(Extension):
 def asks_date(source: str) -> bool:
     """Whether a template writes today's date."""
     return "strftime_now" in source
-
-
-def marks_generation(source: str) -> bool:
-    """Whether a template says itself what the model writes."""
-    return _GENERATION.search(source) is not None
 
 
 @lru_cache(maxsize=64)
