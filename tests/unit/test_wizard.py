@@ -1,0 +1,98 @@
+"""Drafts: what is chosen becomes a bundle, or every error of it at once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetui.core.errors import FinetuiError
+from finetui.wizard import Draft, lock
+from tests.tiny import make_tiny_model
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def draft(tmp_path: Path, tiny_model: Path) -> Draft:
+    """Ten ShareGPT rows for the tiny model."""
+    data = tmp_path / "chats.jsonl"
+    turns = ({"from": "human", "value": "How many?"}, {"from": "gpt", "value": "One more."})
+    data.write_text("".join(json.dumps({"conversations": [*turns], "id": i}) + "\n" for i in range(10)))
+    return Draft((str(data),), str(tiny_model), "cpu-demo", tmp_path / "mine.bundle")
+
+
+def locked(draft: Draft) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((lock(draft).path / "lock.json").read_text())
+    return read
+
+
+def codes(draft: Draft) -> list[str]:
+    with pytest.raises(FinetuiError) as error:
+        lock(draft)
+    return [problem.code for problem in error.value.problems]
+
+
+def test_every_setting_is_locked_with_its_reason(draft: Draft) -> None:
+    read = locked(replace(draft, assignments=("learning_rate=1e-3", "num_train_epochs=2")))
+    training = read["training"]
+    assert training["learning_rate"] == {"value": 1e-3, "reason": "as --set says"}
+    assert training["r"] == {"value": 16, "reason": "as recipe cpu-demo says"}
+    assert training["weight_decay"] == {"value": 0.0, "reason": "the default"}
+    longest = read["data"]["train"]["lengths"]["max"]
+    assert training["max_length"] == {
+        "value": longest,
+        "reason": f"the longest row of the data has {longest} tokens",
+    }
+    assert (read["rows_per_step"], read["steps"], read["world_size"]) == (8, 4, 1)
+
+
+def test_the_source_is_kept_by_content_and_name_alone(draft: Draft) -> None:
+    (source,) = locked(draft)["data"]["sources"]
+    assert source["name"] == "chats.jsonl"
+    assert source["format"] == "sharegpt"
+    assert source["rows"] == {"total": 10, "usable": 10, "rejected": 0, "repaired": 0}
+
+
+def test_a_length_below_the_rows_drops_them_with_a_warning_or_cuts_them(draft: Draft) -> None:
+    assert codes(replace(draft, assignments=("max_length=16",))) == ["bundles.no-rows"]
+    cut = lock(replace(draft, assignments=("max_length=34", "overlong=cut")))
+    assert [problem.code for problem in cut.warnings] == ["bundles.rows-cut"]
+
+
+def test_a_rate_far_too_low_is_warned_about(draft: Draft) -> None:
+    warnings = lock(replace(draft, assignments=("learning_rate=1e-6",))).warnings
+    assert [problem.code for problem in warnings] == ["recipes.low-rate"]
+
+
+def test_all_that_is_wrong_is_told_at_once(draft: Draft, tmp_path: Path) -> None:
+    draft.out.mkdir()
+    wrong = replace(
+        draft,
+        data=(str(tmp_path / "nowhere.json"),),
+        model=str(tmp_path / "nowhere"),
+        recipe="lora-3091",
+        assignments=("r=0", "rr=1"),
+        python=str(tmp_path / "python"),
+    )
+    assert codes(wrong) == [
+        "recipes.not-found",
+        "knobs.bad-value",
+        "knobs.unknown-near",
+        "data.no-such-path",
+        "models.not-found",
+        "jobs.no-interpreter",
+        "bundles.exists",
+    ]
+
+
+def test_a_base_model_without_a_template_gets_plain_or_the_one_asked_for(draft: Draft, tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base", template=None)
+    plain = locked(replace(draft, model=str(base)))
+    assert (plain["template"]["source"], plain["template"]["name"]) == ("builtin", "plain")
+    asked = locked(replace(draft, model=str(base), template="vicuna", out=tmp_path / "v.bundle"))
+    assert asked["template"]["name"] == "vicuna"
+    assert codes(replace(draft, model=str(base), template="vicunia", out=tmp_path / "w.bundle")) == [
+        "encode.unknown-template"
+    ]
