@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ def verify_command(output: Output, bundle: Path) -> int:
         output.note(t("bundles.model-elsewhere", name=missing["name"]))
     if found["ok"]:
         output.note(t("bundles.verified", id=found["id"]))
-        output.note(t("errors.next", command=f"finetui run {bundle}"))
+        output.note(t("errors.next", command=shlex.join(["finetui", "run", str(bundle)])))
     else:
         output.note(t("bundles.not-verified", count=len(found["mismatches"])))
     output.result(found)

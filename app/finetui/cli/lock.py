@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -41,7 +42,7 @@ def lock_command(
     if locked.warnings:
         output.note(render_warnings(locked.warnings))
     output.note(t("cli.locked", bundle=str(locked.path), id=locked.id))
-    output.note(t("errors.next", command=f"finetui run {locked.path}"))
+    output.note(t("errors.next", command=shlex.join(["finetui", "run", str(locked.path)])))
     output.result(
         {"bundle": str(locked.path), "id": locked.id, "warnings": [problem.to_json() for problem in locked.warnings]}
     )

@@ -17,7 +17,17 @@ import click
 from finetui import __version__
 from finetui.cli.common import help_option, option, print_json
 from finetui.core import home
-from finetui.core.errors import BAD_INPUT, INTERRUPTED, JOB_FAILED, MACHINE, USAGE, FinetuiError, Problem, render
+from finetui.core.errors import (
+    BAD_INPUT,
+    INTERRUPTED,
+    JOB_FAILED,
+    MACHINE,
+    USAGE,
+    FinetuiError,
+    Problem,
+    ShellWords,
+    render,
+)
 from finetui.core.messages import LANGUAGES, set_language, t
 
 COMMANDS = {
@@ -157,7 +167,7 @@ def _show(problems: Sequence[Problem], as_json: bool) -> None:
 
 def _usage_problem(error: click.ClickException) -> Problem:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else "finetui"
+    path = ShellWords(context.command_path if context else "finetui")
     if isinstance(error, click.NoSuchOption):
         near = error.possibilities or difflib.get_close_matches(error.option_name, _options(context), 1)
         facts = {"option": error.option_name, "command": path, "near": next(iter(near), "--help")}
@@ -179,7 +189,8 @@ def _options(context: click.Context | None) -> list[str]:
 
 def _system_problem(error: OSError) -> Problem:
     code = "cli.disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cli.system"
-    return Problem(code, {"error": error.strerror or str(error)}, file=str(error.filename) if error.filename else None)
+    file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else str(home.home())
+    return Problem(code, {"error": error.strerror or str(error)}, file)
 
 
 def _crash_problem(error: Exception) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def _show(output: Output, merged: Merged) -> None:
             "difference": f"{merged.max_logit_difference:.2g}",
         }
         output.data(t("merge.figures", **figures))
-    output.note(t("errors.next", command=t("merge.next-chat", out=merged.out)))
+    output.note(t("errors.next", command=t("merge.next-chat", out=shlex.quote(str(merged.out)))))
 
 
 def _fault(merged: Merged, reference: str) -> Problem:

@@ -6,11 +6,13 @@ shown, so one problem can be printed in English or Chinese and always written to
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetui.core.messages import entry, t
+from finetui.core.text import PATH_LIMIT, one_line
 
 DONE = 0
 JOB_FAILED = 1
@@ -19,6 +21,11 @@ BAD_INPUT = 3
 MISMATCH = 4
 MACHINE = 5
 INTERRUPTED = 130
+_NAME_LIMIT = 400
+
+
+class ShellWords(str):
+    """Words of a command line, quoted already: a next command takes them as they are."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +50,23 @@ class Problem:
         return self._part("expected", lang)
 
     def next(self, lang: str | None = None) -> str | None:
-        """The command to try next."""
-        return self._part("next", lang)
+        """The command to try next, foreign names in it quoted for a shell."""
+        return self._part("next", lang, {key: _quoted(fact) for key, fact in self._facts().items()})
 
     def _facts(self) -> dict[str, object]:
-        return {"file": self.file, "line": self.line, **self.facts}
+        return {"file": self.file and one_line(self.file, _NAME_LIMIT), "line": self.line, **self.facts}
 
-    def _part(self, part: str, lang: str | None) -> str | None:
-        return t(f"{self.code}#{part}", lang, **self._facts()) if part in entry(self.code) else None
+    def _part(self, part: str, lang: str | None, facts: Mapping[str, object] | None = None) -> str | None:
+        if part not in entry(self.code):
+            return None
+        return t(f"{self.code}#{part}", lang, **(facts or self._facts()))
 
     def to_json(self) -> dict[str, Any]:
         """The problem as `--json` prints it, in English."""
         return {
             "code": self.code,
             "message": self.message("en"),
-            "file": self.file,
+            "file": self.file and one_line(self.file, PATH_LIMIT),
             "line": self.line,
             "expected": self.expected("en"),
             "next": self.next("en"),
@@ -94,11 +103,18 @@ def render_warnings(problems: Iterable[Problem], lang: str | None = None) -> str
 
 
 def _render(problem: Problem, heading: str, lang: str | None) -> str:
-    where = t("errors.where", lang, file=problem.file, line=problem.line) if problem.line else problem.file
+    file = problem.file and one_line(problem.file, _NAME_LIMIT)
+    where = t("errors.where", lang, file=file, line=problem.line) if problem.line else file
     message = problem.message(lang)
-    lines = [t(heading, lang, text=f"{where}: {message}" if where and str(where) not in message else message)]
+    lines = [t(heading, lang, text=f"{where}: {message}" if where and where not in message else message)]
     if expected := problem.expected(lang):
         lines.append(t("errors.expected", lang, text=expected))
     if command := problem.next(lang):
         lines.append(t("errors.next", lang, command=command))
     return "\n".join(lines)
+
+
+def _quoted(fact: object) -> object:
+    if isinstance(fact, (int, float, ShellWords)):
+        return fact
+    return shlex.quote(one_line(str(fact), PATH_LIMIT))

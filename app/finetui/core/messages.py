@@ -55,7 +55,7 @@ def entry(code: str) -> Mapping[str, Any]:
 def t(code: str, lang: str | None = None, /, **facts: object) -> str:
     """The text of `code` in the language in force, its `{placeholders}` filled; `code#expected` is another part of it.
 
-    Text among the facts is foreign until proven otherwise and goes through `safe_text`.
+    What is no number among the facts is foreign until proven otherwise and goes through `safe_text`.
 
     Raises KeyError where the table has no such code, or where a fact is missing.
     """
@@ -64,4 +64,4 @@ def t(code: str, lang: str | None = None, /, **facts: object) -> str:
     if part:
         found = found[part]
     text: str = found if isinstance(found, str) else found[lang or language()]
-    return text.format_map({key: safe_text(v) if isinstance(v, str) else v for key, v in facts.items()})
+    return text.format_map({key: v if isinstance(v, (int, float)) else safe_text(str(v)) for key, v in facts.items()})

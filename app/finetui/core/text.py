@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+PATH_LIMIT = 4096
+"""Characters of a path that are shown where it may not be shortened."""
+
 # ECMA-48 sequences: strings (OSC, DCS, SOS, PM, APC) up to their terminator, CSI, and two-character escapes.
 _SEQUENCE = re.compile(
     r"(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from finetui.core.messages import t
-from finetui.core.text import one_line
+from finetui.core.text import PATH_LIMIT, one_line
 
 SET_ASIDE = frozenset(
     {"unparsable", "not-an-object", "encoding", "missing-key", "wrong-type", "null-content", "unknown-role"}
@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The place as `--json` prints it."""
-        return {"file": self.file, "row": self.row, "line": self.line, "byte": self.byte}
+        return {"file": one_line(self.file, PATH_LIMIT), "row": self.row, "line": self.line, "byte": self.byte}
 
 
 @dataclass
@@ -129,4 +129,4 @@ def _mojibake(body: bytes) -> re.Match[bytes] | None:
 
 
 def _shown(body: bytes, found: re.Match[bytes]) -> str:
-    return excerpt(body[found.start() : found.start() + 60].decode("utf-8", "replace"))
+    return excerpt(body[found.start() : found.start() + 60].decode("utf-8", "ignore"))

@@ -111,7 +111,7 @@ class Input:
                 if self.converts:
                     yield from self._records(report, on_rejected)
                 else:
-                    _count(report)
+                    self._count(report)
             except FinetuiError as error:
                 problems.extend(error.problems)
         if problems:
@@ -150,6 +150,16 @@ class Input:
                     notes.clear()
                 yield Record(record, written, place)
             report.total, report.usable, report.sha256 = number, number - rejected, source.sha256()
+
+    def _count(self, report: FileReport) -> None:
+        """Count the rows of a file that is not converted, and those of them that cannot be read."""
+        with opened(report.file.path, report.file.name) as source:
+            for value, _, line, byte in rows(report.file, source.stream):
+                report.total += 1
+                if type(value) is RowProblem:
+                    place = Place(report.file.name, report.total, line, byte)
+                    self.tally.add(value.code, value.detail, place)
+            report.sha256 = source.sha256()
 
 
 def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
@@ -214,11 +224,3 @@ def _tell(notes: Iterable[Note], tally: Tally, place: Place) -> int:
             assert code not in SET_ASIDE
             tally.add(code, detail, place)
     return repaired
-
-
-def _count(report: FileReport) -> None:
-    """Count the rows of a file that is not converted."""
-    with opened(report.file.path, report.file.name) as source:
-        for _ in rows(report.file, source.stream):
-            report.total += 1
-        report.sha256 = source.sha256()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetui.core.errors import BAD_INPUT, DONE, Problem
-from finetui.core.text import one_line
+from finetui.core.errors import BAD_INPUT, DONE, Problem, ShellWords
+from finetui.core.text import PATH_LIMIT, one_line
 from finetui.data.detect import question
 from finetui.data.formats import CONVERTED
 from finetui.data.problems import SET_ASIDE, Saying
@@ -53,6 +53,8 @@ class Inspection:
         files = self.input.files
         if self.input.converts:
             return []
+        if 0 < self.input.total == sum(self.input.tally.counts.values()):
+            return over_limit(self.input, accepted=True)
         if len({report.detection.seen for report in files}) > 1:
             return [Problem("data.mixed-formats", {"formats": self._formats()})]
         seen = files[0].detection.seen
@@ -75,7 +77,7 @@ class Inspection:
             "question": next((asked for report in files if (asked := question(report.detection))), None),
             "files": [
                 {
-                    "path": one_line(report.file.name),
+                    "path": one_line(report.file.name, PATH_LIMIT),
                     "container": report.file.container,
                     "compression": report.file.compression,
                     "encoding": report.file.encoding,
@@ -124,7 +126,7 @@ class Conversion:
         """The contract of `finetui convert --json`."""
         written = self.sha256 is not None
         names = {"data": str(self.out / "data.jsonl"), "rejected": str(self.out / "rejected.jsonl")}
-        shown = {key: one_line(name) if written else None for key, name in names.items()}
+        shown = {key: one_line(name, PATH_LIMIT) if written else None for key, name in names.items()}
         return {**self.inspection.to_json(), "out": {**shown, "sha256": self.sha256}}
 
 
@@ -135,8 +137,8 @@ def over_limit(read: Input, accepted: bool, out: str | None = None) -> list[Prob
         "total": read.total,
         "limit": f"{REJECTED_LIMIT:.0%}",
         "codes": ", ".join(code for code in read.tally.counts if code in SET_ASIDE),
-        "paths": shlex.join(read.asked),
-        "out": shlex.quote(out or "DIR"),
+        "paths": ShellWords(shlex.join(read.asked)),
+        "out": out or "DIR",
     }
     if not read.usable:
         return [Problem("data.nothing-usable", facts)]

@@ -11,7 +11,7 @@ import pytest
 from finetui.core.messages import entry
 from finetui.data import convert, inspect
 from finetui.data.problems import SET_ASIDE
-from tests.unit.data.write import MESSAGES, jsonl, put, records
+from tests.unit.data.write import MESSAGES, chat, jsonl, put, records
 
 pytestmark = pytest.mark.unit
 
@@ -128,3 +128,29 @@ def test_deep_nesting_is_a_row_problem(tmp_path: Path) -> None:
     inspection = inspect([put(tmp_path / "x", jsonl(MESSAGES) + deep + b"\n" + meta + b"\n")])
     assert inspection.input.total == 5
     assert inspection.input.tally.counts["unparsable"] >= 1
+
+
+def test_rows_none_of_which_can_be_read_say_why(tmp_path: Path) -> None:
+    """Raw control characters, or lone surrogates: JSON in shape, and no JSON."""
+    bad = b'{"messages": [{"role": "user", "content": "%b"}, {"role": "assistant", "content": "x"}]}\n'
+    for code, text in (("unparsable", b"\x1b"), ("encoding", b"\\ud800")):
+        conversion = convert([put(tmp_path / code, bad % text * 3)], tmp_path / f"{code}-out")
+        found = conversion.inspection.to_json()
+        assert [(problem["code"], problem["count"]) for problem in found["problems"]] == [(code, 3)]
+        assert [problem.code for problem in conversion.refusals()] == ["data.nothing-usable"]
+
+
+def test_an_example_is_cut_between_characters(tmp_path: Path) -> None:
+    text = "{{ name }}" + "我是" * 40
+    found = inspect([put(tmp_path / "x", [chat("q", text)])]).to_json()
+    (problem,) = found["problems"]
+    assert problem["code"] == "placeholder"
+    assert "\ufffd" not in problem["examples"][0]["detail"]
+
+
+def test_a_long_path_is_given_whole(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 120) / ("b" * 120)
+    folder.mkdir(parents=True)
+    path = put(folder / "x.jsonl", [chat("q", "")])
+    found = inspect([path]).to_json()
+    assert found["files"][0]["path"] == found["problems"][0]["examples"][0]["file"] == str(path)
