@@ -225,3 +225,21 @@ def test_a_hostile_template_is_refused_and_reaches_nothing(tmp_path: Path, hosti
 
 def test_a_template_that_asks_no_date_has_none(tiny_model: Path) -> None:
     assert load_template(tiny_model, load_tokenizer(tiny_model), date="2025-03-04").date is None
+
+
+ROUND = "{% for _ in range(9999) %}" * 4 + "{% endfor %}" * 4
+
+
+@pytest.mark.parametrize("source", [ROUND, "{% if messages[1].content == 'Hi' %}" + ROUND + "{% endif %}" + CHATML])
+def test_a_template_that_never_ends_is_given_up(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.core.encode.jinja._LIMIT_S", 0.2)
+    with pytest.raises(FinetuiError) as caught:
+        encode({"messages": CHAT}, *load(write_model(tmp_path, source, "<s>", "</s>")))
+    assert [problem.code for problem in caught.value.problems] == ["encode.endless"]
+    assert not isinstance(caught.value, EncodeError)
+
+
+def test_a_template_that_is_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FinetuiError) as caught:
+        load(write_model(tmp_path, "{{ " + "(" * 10_000, "<s>", "</s>"))
+    assert [problem.code for problem in caught.value.problems] == ["encode.bad-template"]

@@ -33,6 +33,12 @@ def test_both_languages_say_the_same_facts(area: str, name: str) -> None:
     assert set(found) <= {"en", "zh", "expected", "next"}
 
 
+@pytest.mark.parametrize(("area", "name"), ENTRIES)
+def test_what_was_expected_comes_with_what_to_do(area: str, name: str) -> None:
+    found = table(area)[name]
+    assert "next" in found or "expected" not in found
+
+
 def test_every_code_in_the_source_is_in_the_table() -> None:
     missing = []
     for path in PACKAGE.rglob("*.py"):

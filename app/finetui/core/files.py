@@ -74,4 +74,7 @@ def read_json(path: Path) -> Any:
 
     Raises OSError, or ValueError where it is not JSON.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -85,7 +85,7 @@ def read_header(path: Path) -> Header:
         metadata = entries.pop("__metadata__", {})
         start = _LENGTH.size + length
         tensors = sorted((_tensor(name, entry, start) for name, entry in entries.items()), key=lambda t: t.start)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NotTensors(str(error)) from error
     end = start
     for tensor in tensors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +161,7 @@ def identity_of(folder: Path, files: Mapping[str, str]) -> str:
 
 def _unversioned(path: Path) -> str | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except ValueError:
         return None
     if not isinstance(content, dict):

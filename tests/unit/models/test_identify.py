@@ -172,3 +172,14 @@ def test_a_bad_index(model: Path, index: str) -> None:
     (model / "model.safetensors").unlink()
     (model / "model.safetensors.index.json").write_text(index)
     assert codes(model) == ["models.bad-index"]
+
+
+def test_json_nested_without_end_is_no_configuration(model: Path) -> None:
+    deep = "[" * 100_000
+    (model / "config.json").write_text(deep)
+    (model / "model.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep.encode())
+    assert codes(model) == ["models.bad-config", "models.bad-weights"]
+    (model / "generation_config.json").write_text(deep)
+    (model / "model.safetensors").rename(model / "model.safetensors.index.json")
+    (model / "model.safetensors.index.json").write_text(deep)
+    assert codes(model) == ["models.bad-config", "models.bad-index"]

@@ -7,7 +7,10 @@ escapes, `raise_exception`, `strftime_now` and the `{% generation %}` tag.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
@@ -23,6 +26,8 @@ from finetui.core.encode.template import Template
 from finetui.core.errors import FinetuiError, Problem
 
 Message = Mapping[str, Any]
+_LIMIT_S = 10.0
+"""Processor time in which a conversation is rendered, or its template is taken for one that never ends."""
 _generation_marks: ContextVar[tuple[str, str]] = ContextVar("generation_marks", default=("", ""))
 
 
@@ -65,8 +70,10 @@ def compiled(source: str, date: str | None) -> jinja2.Template:
         environment.globals["strftime_now"] = datetime.fromisoformat(date).strftime
     try:
         return environment.from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise FinetuiError(Problem("encode.bad-template", {"words": str(error), "at": error.lineno})) from error
+    except Exception as error:  # foreign code again: constants in it are computed while it is read
+        line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else 1
+        words = str(error) or type(error).__name__
+        raise FinetuiError(Problem("encode.bad-template", {"words": words, "at": line})) from error
 
 
 def render_adapted(
@@ -78,22 +85,44 @@ def render_adapted(
 ) -> str:
     """Render messages that are already in the shape the template reads; `marks` go around what it says is generated.
 
-    Raises EncodeError with the template's words where it refuses them.
+    Raises EncodeError with the template's words where it refuses them, FinetuiError where it does not come to an end.
     """
     program = compiled(template.source_text(tools), template.date)
     token = _generation_marks.set(marks)
     try:
-        return program.render(
-            messages=messages,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **template.special_tokens,
-        )
+        with _time_limit():
+            return program.render(
+                messages=messages,
+                tools=tools,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **template.special_tokens,
+            )
+    except TimeoutError as error:
+        raise FinetuiError(Problem("encode.endless", {"template": template.name, "seconds": _LIMIT_S})) from error
     except Exception as error:  # a template is foreign code: whatever it raises is its refusal
         raise EncodeError(Problem("encode.refused", {"words": str(error) or type(error).__name__})) from error
     finally:
         _generation_marks.reset(token)
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raise TimeoutError in what uses `_LIMIT_S` of processor time; signals reach the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGPROF, _out_of_time)
+    signal.setitimer(signal.ITIMER_PROF, _LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def _out_of_time(*_: object) -> None:
+    raise TimeoutError
 
 
 def _tojson(
