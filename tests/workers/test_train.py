@@ -77,7 +77,9 @@ def test_events_tell_the_run_as_the_schema_has_it(finished: Path) -> None:
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[0]["learning_rate"] == 1e-2
     assert [event["epoch"] for event in steps][2::3] == [1.0, 2.0]
-    assert sum(event["tokens"] for event in steps) == 2 * sum(len(ids) for ids, _ in ROWS)
+    orders = [in_order(7, epoch) for epoch in range(2)]
+    batches = [order[first : first + 8] for order in orders for first in (0, 8, 16)]
+    assert [event["tokens"] for event in steps] == [sum(len(ROWS[row][0]) for row in batch) for batch in batches]
     assert sum(event["trained_tokens"] for event in steps) == 2 * sum(len(ids) - len(ids) // 2 for ids, _ in ROWS)
     assert events[0]["world_size"] == 1
     assert events[0]["rows"] == 20

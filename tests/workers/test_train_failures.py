@@ -124,6 +124,12 @@ def test_a_variable_that_differs_from_the_lock_is_a_warning(trainee: Trainee, tm
     assert [(event["code"], event["text"]) for event in warnings] == [("environment", "PYTHONHASHSEED=5 (locked: 0)")]
 
 
+def test_a_full_disk_is_named_in_the_log_when_even_the_events_do_not_fit(trainee: Trainee, tmp_path: Path) -> None:
+    done = trainee.train(tmp_path / "out", FINETUI_EVENTS="/dev/full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("process 0 failed: disk-full: ")
+
+
 def test_launch_says_what_is_missing_before_it_starts(trainee: Trainee, tmp_path: Path) -> None:
     bare = tmp_path / "bare python"
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')

@@ -1,18 +1,16 @@
 """The events of a run: what each one holds (schema version 1), and how the growing files are read.
 
 The trainer writes `events.jsonl`, the supervisor `supervisor.jsonl` beside it; each line is one JSON object with `v`,
-`event`, `time` (seconds since 1970), `step` (or null) and the event's own facts. Lines are cheap until looked at:
-`Event.name` and `Event.time` come from the first bytes, the facts are parsed when first asked for.
+`event`, `time` (seconds since 1970), `step` (or null) and the event's own facts. An event keeps its line and gives the
+facts when asked, so that a million of them fit in memory.
 """
 
 from __future__ import annotations
 
 import heapq
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +70,6 @@ SUPERVISOR_EVENTS = frozenset({"supervisor", "sample", "stop", "exit", "evidence
 """The supervisor's events, whose facts are its own."""
 
 _KNOWN = frozenset(SCHEMA) | SUPERVISOR_EVENTS
-_HEAD = re.compile(rb'\{"v": ?(\d+), ?"event": ?"(\w+)", ?"time": ?([\d.eE+-]+)')
 _BLOCK = 1 << 20
 
 
@@ -87,7 +84,7 @@ class Event:
     line: bytes = field(repr=False)
     """The line as it was written."""
 
-    @cached_property
+    @property
     def facts(self) -> dict[str, Any]:
         """The whole line as a dictionary, `event`, `time` and `step` among it."""
         facts: dict[str, Any] = orjson.loads(self.line)
@@ -105,28 +102,19 @@ class Event:
 
 def parse(line: bytes) -> Event | None:
     """The event of one whole line, or None where it is none of this schema."""
-    head = _HEAD.match(line)
-    if head is None or not line.rstrip().endswith(b"}"):
-        return _parse_slowly(line)
-    if int(head[1]) != VERSION or (name := head[2].decode()) not in _KNOWN:
-        return None
-    return Event(name, float(head[3]), line)
-
-
-def _parse_slowly(line: bytes) -> Event | None:
     try:
         facts = orjson.loads(line)
         name, time, version = facts["event"], facts["time"], facts["v"]
     except (ValueError, TypeError, KeyError):
         return None
-    if version != VERSION or name not in _KNOWN or not isinstance(time, _NUMBER):
+    if version != VERSION or not isinstance(name, str) or name not in _KNOWN or not isinstance(time, _NUMBER):
         return None
     return Event(name, float(time), line)
 
 
 def conforms(facts: Mapping[str, Any]) -> list[str]:
     """What is wrong with a trainer's event by the schema; empty where it fits exactly."""
-    name = facts.get("event")
+    name = str(facts.get("event"))
     if name not in SCHEMA:
         return [f"no event {name}"]
     wanted = {"v": (int,), "event": (str,), "time": _NUMBER, "step": (int, type(None)), **SCHEMA[name]}

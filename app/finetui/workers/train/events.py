@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ class Events:
 
     def __init__(self, path: Path | None) -> None:
         self._file: int | None = None
+        self._start = b""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -30,7 +32,12 @@ class Events:
         if self._file is None:
             return
         line = {"v": VERSION, "event": event, "time": time.time(), "step": step, **_finite(facts)}
-        os.write(self._file, (json.dumps(line, ensure_ascii=True, allow_nan=False) + "\n").encode())
+        text = self._start + json.dumps(line, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        self._start = b"\n"  # a line that the disk could not take whole is ended before the next one
+        written = os.write(self._file, text)
+        if written < len(text):
+            raise OSError(errno.ENOSPC, "an event could not be written whole")
+        self._start = b""
 
 
 def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 143 stopped by SIGTERM after saving a checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -28,7 +29,7 @@ from .events import Events
 from .failure import STOPPED_EXIT_CODE, Failure, explain
 from .order import Order, count_steps
 from .record import sync_folder, write_json
-from .settings import Knobs, Lock, read_lock
+from .settings import Lock, read_lock
 from .trainer import Steps, TokenTrainer
 
 
@@ -67,8 +68,9 @@ def main() -> int:
         finish(lock, place, events, trainer, before)
     except BaseException as error:
         failure = explain(error)
-        events.write("failed", step, cause=failure.cause, detail=failure.detail)
         traceback.print_exc()
+        with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
+            events.write("failed", step, cause=failure.cause, detail=failure.detail)
         print(f"process {place.rank} failed: {failure.cause}: {failure.detail}", file=sys.stderr, flush=True)
         return 1
     return 0
@@ -155,7 +157,7 @@ def prepare(
         events=events,
         stop_asked=lambda: bool(stop_asked),
         model=model,
-        args=arguments(lock.knobs, lock.steps, place.out / "checkpoints", evaluation is not None),
+        args=arguments(lock, place.out / "checkpoints", evaluation is not None),
         eval_dataset=evaluation,
         callbacks=[steps, checkpoints],
     )
@@ -166,8 +168,9 @@ def prepare(
     return trainer
 
 
-def arguments(knobs: Knobs, steps: int, checkpoints: Path, evaluates: bool) -> TrainingArguments:
+def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArguments:
     """The settings as transformers' Trainer takes them; the order of rows and the loss are not its business."""
+    knobs, steps = lock.knobs, lock.steps
     return TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=knobs.per_device_train_batch_size,

@@ -87,7 +87,7 @@ class TokenTrainer(Trainer):
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone."""
         with _only(self._head, inputs["positions"]):
-            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            logits = model(input_ids=inputs["input_ids"]).logits
         logits = logits.flatten(0, -2).float()
         return cross_entropy(logits, inputs["targets"], reduction="sum")
 
