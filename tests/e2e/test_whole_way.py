@@ -129,6 +129,9 @@ def test_the_bundle_trains_the_same_without_finetui(
         "PYTHON": str(python),
         "MODEL": str(shell.root / "home" / "models" / "demo"),
         "OUT": str(out),
+        "ATEN_CPU_CAPABILITY": "default",  # a user's setting must not change the bits
+        "MKL_CBWR": "COMPATIBLE",
+        "OMP_NUM_THREADS": "1",
     }
     subprocess.run(["bash", str(copy / "launch.sh")], env=environment, check=True, capture_output=True, cwd=tmp_path)
     done = json.loads((out / "done.json").read_text())

@@ -55,5 +55,7 @@ export MODEL DATA OUT FINETUI_EVENTS
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
 unset PYTHONSAFEPATH  # train/ is found from the folder of this file
+# Each of these chooses other arithmetic, and with it other bits.
+unset ATEN_CPU_CAPABILITY DNNL_MAX_CPU_ISA MKL_CBWR MKL_ENABLE_INSTRUCTIONS MKL_NUM_THREADS ONEDNN_MAX_CPU_ISA
 cd -- "$here"
 exec "$PYTHON" -m torch.distributed.run --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main
