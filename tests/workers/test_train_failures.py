@@ -55,6 +55,7 @@ def test_a_loss_that_is_not_finite_stops_the_first_step(trainee: Trainee, tmp_pa
     trainee.set(save_steps=1)
     failed = failure(trainee, tmp_path / "out")
     assert (failed["cause"], failed["detail"]) == ("nan", "the loss of step 1 is nan")
+    assert failed["step"] == 0
     assert [event["event"] for event in read_events(tmp_path / "out")] == ["started", "model_loaded", "failed"]
     assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
 

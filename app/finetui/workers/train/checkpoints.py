@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -46,15 +45,6 @@ def seal(folder: Path, step: int, data_digest: str) -> None:
             os.fsync(stream.fileno())
         files[path.name] = sha256(path)
     write_json(folder / MARKER, {"v": 1, "step": step, "data_digest": data_digest, "files": files})
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether every file that the marker names is there as it was saved."""
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return all(sha256(folder / name) == digest for name, digest in marker["files"].items())
-    except (OSError, ValueError):
-        return False
 
 
 def prune(parent: Path, keep: int) -> None:

@@ -51,23 +51,23 @@ def main() -> int:
     """Train, and say how it ended."""
     place = find_place()
     events = Events(place.events if place.rank == 0 else None)
-    step: int | None = None
+    trainer: TokenTrainer | None = None
     try:
         lock = read_lock(place.lock)
         rows, evaluation = read_data(lock, place)
         say_started(lock, place, events, len(rows))
         model = load(lock, place, events)
         trainer = prepare(lock, place, events, model, rows, evaluation)
-        step = 0
         before = adapter.tensors(model)
         trainer.train()
-        step = trainer.state.global_step
-        if trainer.stopping:
-            events.write("warning", step, code="stopped", text="stopped by SIGTERM after saving a checkpoint")
+        done = trainer.state.global_step
+        if trainer.stopping and done < lock.steps:
+            events.write("warning", done, code="stopped", text="stopped by SIGTERM after saving a checkpoint")
             return STOPPED_EXIT_CODE
         finish(lock, place, events, trainer, before)
     except BaseException as error:
         failure = explain(error)
+        step = trainer.state.global_step if trainer is not None else None
         traceback.print_exc()
         with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
             events.write("failed", step, cause=failure.cause, detail=failure.detail)

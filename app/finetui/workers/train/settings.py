@@ -64,8 +64,6 @@ class Knobs:
 class Lock:
     """The part of lock.json that training needs."""
 
-    name: str
-    stage: str
     model: Mapping[str, Any]
     """`name`, `architecture`, `vocab_size` and `files` (SHA-256 by name)."""
     train: Mapping[str, Any]
@@ -90,8 +88,6 @@ def read_lock(path: Path) -> Lock:
     if lock["method"] != "lora" or lock["stage"] not in ("sft", "pt"):
         raise Failure("error", f"this trainer does lora for sft and pt, not {lock['method']} for {lock['stage']}")
     return Lock(
-        name=lock["name"],
-        stage=lock["stage"],
         model=lock["model"],
         train=lock["data"]["train"],
         evaluation=lock["data"].get("eval"),
