@@ -51,14 +51,36 @@ def test_a_missing_interpreter_is_told_before_anything_starts(tmp_path: Path) ->
     assert error.value.exit_code == 5
 
 
+def test_an_interpreter_may_be_a_name_on_the_path_and_never_a_folder(
+    bare_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(bare_python).parent))
+    assert jobs.interpreter("python") == bare_python
+    with pytest.raises(FinetuiError) as error:
+        jobs.interpreter(str(tmp_path))
+    assert [problem.code for problem in error.value.problems] == ["jobs.no-interpreter"]
+
+
+@pytest.mark.parametrize("says", ["echo not json", "echo 5", "printf '\\377\\n'", "yes"])
+def test_a_program_that_is_no_python_is_told(says: str, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    with pytest.raises(FinetuiError) as error:
+        jobs.run("environment", {}, python=str(program))
+    assert [problem.code for problem in error.value.problems] == ["jobs.no-worker"]
+    assert error.value.exit_code == 5
+
+
 def test_the_site_file_names_the_interpreter(home: Path, bare_python: str) -> None:
     home.mkdir()
     (home / "site.toml").write_text(f'[site]\npython = "{bare_python}"\n')
     assert jobs.interpreter() == bare_python
-    (home / "site.toml").write_text("[site\n")
-    with pytest.raises(FinetuiError) as error:
-        jobs.interpreter()
-    assert [problem.code for problem in error.value.problems] == ["jobs.bad-site"]
+    for content in (b"[site\n", b"\xff\xfe", b"site = 5\n", b"[site]\npython = 5\n", b"a = " + b"[" * 50_000):
+        (home / "site.toml").write_bytes(content)
+        with pytest.raises(FinetuiError) as error:
+            jobs.interpreter()
+        assert [problem.code for problem in error.value.problems] == ["jobs.bad-site"]
 
 
 def test_a_worker_that_dies_leaves_its_last_words() -> None:

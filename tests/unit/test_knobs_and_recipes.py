@@ -1,5 +1,6 @@
 """Knobs and recipes: what is asked is checked whole, and every error says where it stands."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,17 @@ def test_circles_bad_toml_and_missing_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FinetuiError) as error:
         load_recipe("lora-3091")
     assert codes(error) == [("recipes.not-found", None)]
+
+
+def test_what_only_looks_like_a_recipe_is_an_error(tmp_path: Path) -> None:
+    recipe = tmp_path / "x.toml"
+    for text in ("a = " + "[" * 50_000, "a = " + "[" * 900 + "]" * 900, "a = " + "9" * 5000):
+        recipe.write_text(text)
+        with pytest.raises(FinetuiError) as error:
+            load_recipe(str(recipe))
+        assert [code for code, _ in codes(error)] in (["recipes.not-toml"], ["recipes.unknown-table"])
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(FinetuiError) as error:
+            load_recipe(str(path))
+        assert codes(error) == [("recipes.not-found", None)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,12 @@ from typing import IO, Any, Self
 
 from finetui.core import home
 from finetui.core.errors import BAD_INPUT, JOB_FAILED, MACHINE, FinetuiError, Problem
+from finetui.core.text import one_line
 
 Progress = Callable[[Mapping[str, Any]], None]
 _PACKAGE = Path(__file__).parents[1]
 _TAIL_BYTES = 4000
+_LONGEST_LINE = 1 << 28
 
 
 def interpreter(python: str | None = None) -> str:
@@ -35,10 +38,10 @@ def interpreter(python: str | None = None) -> str:
     chosen = python or os.environ.get("FINETUI_PYTHON") or _site_python()
     if chosen is None:
         return sys.executable
-    path = Path(chosen).expanduser()
-    if not os.access(path, os.X_OK):
+    found = shutil.which(Path(chosen).expanduser())
+    if found is None:
         raise FinetuiError(Problem("jobs.no-interpreter", {"python": chosen}), MACHINE)
-    return str(path.absolute())
+    return str(Path(found).absolute())
 
 
 def worker_environment(python: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -84,6 +87,7 @@ class Session:
             stderr=self._errors,
             env=worker_environment(self._python, extra),
             encoding="utf-8",
+            errors="backslashreplace",
             start_new_session=True,
         )
 
@@ -108,11 +112,11 @@ class Session:
     def receive(self) -> Iterator[dict[str, Any]]:
         """The lines of one answer as they come, the last of them of type `result`.
 
-        Raises FinetuiError with the worker's problems, or with its last words where it died.
+        Raises FinetuiError with the worker's problems, or with its last words where it died or is no worker.
         """
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message: dict[str, Any] = json.loads(line)
+        while line := self._process.stdout.readline(_LONGEST_LINE):
+            message = self._message(line)
             if message["type"] == "error":
                 problems = [Problem.from_wire(wire) for wire in message["problems"]]
                 raise FinetuiError(problems, message.get("exit_code", BAD_INPUT))
@@ -150,6 +154,19 @@ class Session:
             self._process.stdout.close()
         self._errors.close()
 
+    def _message(self, line: str) -> dict[str, Any]:
+        """What one line says.
+
+        Raises FinetuiError (exit 5) where it is none of a worker's: the interpreter is some other program.
+        """
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if isinstance(message, dict) and "type" in message:
+            return message
+        raise FinetuiError(Problem("jobs.no-worker", {"python": self._python, "words": one_line(line)}), MACHINE)
+
     def _died(self) -> FinetuiError:
         status = self._process.wait()
         self._errors.seek(0, os.SEEK_END)
@@ -160,21 +177,23 @@ class Session:
             facts = {"python": self._python, "module": missing, "worker": self.name}
             return FinetuiError(Problem("jobs.missing-module", facts), MACHINE)
         last = words.splitlines()[-1] if words else ""
-        told: dict[str, object] = {"worker": self.name, "status": status, "words": last}
+        told: dict[str, object] = {"worker": self.name, "status": status, "words": last, "python": self._python}
         return FinetuiError(Problem("jobs.died", told), JOB_FAILED)
 
 
 def _site_python() -> str | None:
     path = home.home() / "site.toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return None
     try:
-        python = tomllib.loads(text).get("site", {}).get("python")
-    except tomllib.TOMLDecodeError as error:
+        text = path.read_text(encoding="utf-8")
+        site = tomllib.loads(text).get("site", {})
+        python = site.get("python") if isinstance(site, dict) else site
+        if not isinstance(python, str | None):
+            raise ValueError("python is no text")
+    except (ValueError, RecursionError) as error:
         raise FinetuiError(Problem("jobs.bad-site", {"error": str(error)}, str(path))) from error
-    return None if python is None else str(python)
+    return python
 
 
 def _package_alone() -> Path:

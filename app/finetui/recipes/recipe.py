@@ -59,16 +59,15 @@ def _load(reference: str, children: tuple[Path, ...]) -> Recipe:
     path = shipped.get(reference) or Path(reference)
     if path.resolve() in children:
         raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, str(children[-1])))
+    if not path.is_file():
+        facts = {"recipe": reference, "near": nearest(reference, shipped), "names": ", ".join(shipped)}
+        raise FinetuiError(Problem("recipes.not-found", facts))
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        facts = {"recipe": reference, "near": nearest(reference, shipped), "names": ", ".join(shipped)}
-        raise FinetuiError(Problem("recipes.not-found", facts)) from None
+        document = tomllib.loads(text)
     except UnicodeDecodeError:
         raise FinetuiError(Problem("recipes.not-toml", {"error": "not UTF-8"}, str(path))) from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets a number of too many digits through as ValueError
         found = _ERROR_LINE.search(str(error))
         line = int(found[1]) if found else None
         raise FinetuiError(Problem("recipes.not-toml", {"error": str(error)}, str(path), line)) from error
