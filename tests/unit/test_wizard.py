@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.wizard import Draft, lock
 from tests.tiny import make_tiny_model
@@ -96,3 +97,11 @@ def test_a_base_model_without_a_template_gets_plain_or_the_one_asked_for(draft: 
     assert codes(replace(draft, model=str(base), template="vicunia", out=tmp_path / "w.bundle")) == [
         "encode.unknown-template"
     ]
+
+
+def test_the_command_that_follows_names_a_model_that_only_its_path_finds(
+    draft: Draft, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", draft.model, "--data", *draft.data, "--recipe", draft.recipe, "--out", str(draft.out)]
+    assert run(["lock", *words]) == 0
+    assert f"next: finetui run {draft.out} --model {draft.model}\n" in capsys.readouterr().err

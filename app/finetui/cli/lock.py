@@ -42,7 +42,8 @@ def lock_command(
     if locked.warnings:
         output.note(render_warnings(locked.warnings))
     output.note(t("cli.locked", bundle=str(locked.path), id=locked.id))
-    output.note(t("errors.next", command=shlex.join(["finetui", "run", str(locked.path)])))
+    where = ["--model", model] if Path(model).expanduser().is_dir() else []  # else it is found by its name
+    output.note(t("errors.next", command=shlex.join(["finetui", "run", str(locked.path), *where])))
     output.result(
         {"bundle": str(locked.path), "id": locked.id, "warnings": [problem.to_json() for problem in locked.warnings]}
     )
