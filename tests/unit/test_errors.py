@@ -38,6 +38,12 @@ def test_a_harmless_name_is_said_once() -> None:
     assert shown.splitlines()[0] == "error: there is no file or folder ab"
 
 
+def test_the_place_is_said_unless_the_message_says_it() -> None:
+    assert render([Problem("bundles.not-a-bundle", file="d")], "en").startswith("error: d: ")
+    assert render([Problem("data.empty-file", file="a.json")], "en").startswith("error: a.json: the file")
+    assert render([Problem("data.no-such-path", {"parent": "."}, "x/y.jsonl")], "zh").count("x/y.jsonl") == 1
+
+
 def test_facts_of_any_type_are_made_harmless() -> None:
     class Foreign:
         def __str__(self) -> str:

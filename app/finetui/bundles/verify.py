@@ -8,6 +8,7 @@ from typing import Any
 from finetui.bundles import manifest
 from finetui.bundles.folder import LOCK, bundle_folder, read_lock
 from finetui.core.files import read_json
+from finetui.core.text import PATH_LIMIT, one_line
 from finetui.models.find import matches
 from finetui.models.places import everywhere
 
@@ -32,7 +33,7 @@ def verify(path: Path) -> dict[str, Any]:
     contents = manifest.scan(folder, frozenset({manifest.NAME, manifest.EVIDENCE}))
     identity, mismatches = _compare(folder / manifest.NAME, contents.digests, contents.odd, manifest.NAME, "")
     mismatches += _missing(contents.digests, mismatches)
-    mismatches += _check_evidence(folder, identity)
+    mismatches += [mismatch for mismatch in _check_evidence(folder, identity) if mismatch not in mismatches]
     changed = {mismatch["path"] for mismatch in mismatches}
     absent = [] if {LOCK, manifest.NAME} & changed else _absent(read_lock(folder), folder)
     return {"ok": not mismatches, "id": identity, "absent": absent, "mismatches": mismatches}
@@ -100,4 +101,4 @@ def _absent(lock: dict[str, Any], folder: Path) -> list[dict[str, str]]:
 
 
 def _mismatch(path: str, expected: str | None, actual: str | None) -> Mismatch:
-    return {"path": path, "expected": expected, "actual": actual}
+    return {"path": one_line(path, PATH_LIMIT), "expected": expected, "actual": actual}

@@ -6,6 +6,7 @@ shown, so one problem can be printed in English or Chinese and always written to
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,8 @@ def _render(problem: Problem, heading: str, lang: str | None) -> str:
     file = problem.file and one_line(problem.file, _NAME_LIMIT)
     where = t("errors.where", lang, file=file, line=problem.line) if problem.line else file
     message = problem.message(lang)
-    lines = [t(heading, lang, text=f"{where}: {message}" if where and where not in message else message)]
+    said = not where or re.search(rf"(?<![\w./-]){re.escape(where)}(?![\w/-])", message)
+    lines = [t(heading, lang, text=message if said else f"{where}: {message}")]
     if expected := problem.expected(lang):
         lines.append(t("errors.expected", lang, text=expected))
     if command := problem.next(lang):

@@ -214,6 +214,18 @@ def test_a_file_name_that_no_manifest_can_hold_is_a_mismatch(
     assert "\x1b" not in capfd.readouterr().err
 
 
+def test_hostile_names_are_told_harmlessly_and_each_once(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (whole / "x\x1b]52;c;aGk=\x07\n[x]\u202e").write_text("")
+    manifest = whole / "manifest-sha256.txt"
+    manifest.write_text(manifest.read_text() + f"{'0' * 64}  ../../etc/passwd\n")
+    assert run(["verify", str(whole), "--json"]) == 4
+    shown = capfd.readouterr()
+    paths = [mismatch["path"] for mismatch in json.loads(shown.out)["mismatches"]]
+    assert paths == ["../../etc/passwd", "x⏎[x]�", "manifest-sha256.txt"]
+    assert "\x1b" not in shown.err
+    assert "\n[x]" not in shown.err
+
+
 def test_the_command_says_ok_with_0_and_differences_with_4(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", str(whole), "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
