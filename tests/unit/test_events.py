@@ -57,6 +57,11 @@ def test_a_half_last_line_waits_for_its_rest(tmp_path: Path) -> None:
         b'{"event": "step"}\n',
         b'{"v": 1, "event": ["step"], "time": 1}\n',
         b'{"v": 1, "event": "step", "time": "now"}\n',
+        b'{"v": 1, "event": "started", "time": 1.0, "step": null}\n',
+        b'{"v": 1, "event": "evaluation", "time": 1.0, "step": null}\n',
+        b'{"v": 1, "event": "evaluation", "time": 1.0, "step": "1", "loss": 1.0}\n',
+        b'{"v": 1, "event": "evaluation", "time": 1.0, "step": 1, "loss": "1.0"}\n',
+        b'{"v": 1, "event": "evaluation", "time": 1.0, "step": 1, "loss": true}\n',
         b'{"v": 2, "event": "evaluation", "time": 1.0, "step": 1, "loss": 1.0}\n',
         line("invented"),
         line("evaluation", loss=1.0)[:-9] + b"}\n",
@@ -122,6 +127,12 @@ def test_conforms_names_what_is_missing_foreign_or_of_another_type() -> None:
     assert conforms({**fitting, "extra": 1}) == ["evaluation.extra is not in the schema"]
     assert conforms({key: value for key, value in fitting.items() if key != "loss"}) == ["evaluation.loss is missing"]
     assert conforms({**fitting, "event": "sample"}) == ["no event sample"]
+
+
+def test_a_number_that_was_not_finite_and_facts_of_a_later_version_are_read() -> None:
+    found = parse(line("evaluation", loss=None, perplexity=3.5))
+    assert found is not None
+    assert (found["loss"], found["perplexity"]) == (None, 3.5)
 
 
 def test_parse_takes_compact_and_spaced_json_alike() -> None:

@@ -109,7 +109,15 @@ def parse(line: bytes) -> Event | None:
         return None
     if version != VERSION or not isinstance(name, str) or name not in _KNOWN or not isinstance(time, _NUMBER):
         return None
-    return Event(name, float(time), line)
+    return Event(name, float(time), line) if _is_whole(name, facts) else None
+
+
+def _is_whole(name: str, facts: Mapping[str, Any]) -> bool:
+    """Whether every fact of the schema is there in its type (null for a number that was not finite), or more."""
+    for key, kinds in SCHEMA.get(name, {}).items():
+        if key not in facts or type(facts[key]) not in (*kinds, *((type(None),) if float in kinds else ())):
+            return False
+    return type(facts.get("step")) in ((int,) if name == "step" else (int, type(None)))
 
 
 def conforms(facts: Mapping[str, Any]) -> list[str]:

@@ -29,10 +29,11 @@ def companions(folder: Path) -> list[Path]:
             path = Path(directory) / name
             if name.startswith(".") or any(fnmatch.fnmatch(name, pattern) for pattern in _WEIGHTS):
                 continue
-            if path.resolve().is_relative_to(_whole(folder)) and path.is_file():
+            target = Path(os.path.realpath(path))  # a link in a circle is not followed to an error
+            if target.is_relative_to(_whole(folder)) and path.is_file():
                 found.append(path.relative_to(folder))
             else:
-                facts = {"target": str(path.resolve())}
+                facts = {"target": str(target)}
                 problems.append(Problem("merge.link-out", facts, str(path)))
     if problems:
         raise FinetuiError(problems, BAD_INPUT)

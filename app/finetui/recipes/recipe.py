@@ -57,11 +57,11 @@ def load_recipe(reference: str) -> Recipe:
 def _load(reference: str, children: tuple[Path, ...]) -> Recipe:
     shipped = catalogue()
     path = shipped.get(reference) or Path(reference)
-    if path.resolve() in children:
-        raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, str(children[-1])))
     if not path.is_file():
         facts = {"recipe": reference, "near": nearest(reference, shipped), "names": ", ".join(shipped)}
         raise FinetuiError(Problem("recipes.not-found", facts))
+    if path.resolve() in children:
+        raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, str(children[-1])))
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,7 +19,9 @@ HEARTBEAT_S = 60.0
 
 STARTING, RUNNING = "starting", "running"
 FINISHED, FAILED, STOPPED, INTERRUPTED = "finished", "failed", "stopped", "interrupted"
+STATUSES = (STARTING, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED)
 _CANDIDATES_SHOWN = 8
+_KINDS = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,18 @@ class RunState:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The inverse of `asdict`; keys of a later version are passed over."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: item for key, item in value.items() if key in known})
+        """The inverse of `asdict`; keys of a later version are passed over.
+
+        Raises TypeError or ValueError where a fact is missing, or is of another type.
+        """
+        known = {field.name: str(field.type) for field in fields(cls)}
+        state = cls(**{key: item for key, item in value.items() if key in known})
+        for name, kinds in known.items():
+            if type(getattr(state, name)) not in [kind for word in kinds.split(" | ") for kind in _KINDS[word]]:
+                raise ValueError(f"{name} is no {kinds}")
+        if state.status not in STATUSES:
+            raise ValueError(f"no status {state.status}")
+        return state
 
 
 @dataclass(frozen=True)
@@ -205,7 +217,7 @@ def find_run(reference: str) -> RunFolder:
     """
     as_path = RunFolder(Path(reference).expanduser().absolute())
     if "/" in reference or reference in (".", ".."):
-        as_path = RunFolder(as_path.path.resolve())
+        as_path = RunFolder(Path(os.path.realpath(as_path.path)))
         if as_path.exists():
             return as_path
         raise FinetuiError(Problem("runs.not-a-run", {"path": reference}), BAD_INPUT)

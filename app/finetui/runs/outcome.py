@@ -162,5 +162,5 @@ def finite(value: object) -> float | None:
 def _digest(path: Path) -> str | None:
     try:
         return sha256_file(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, ValueError):  # gone, unreadable, or under a name that no file can have
         return None

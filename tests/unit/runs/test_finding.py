@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from finetui.core.errors import FinetuiError
+from finetui.core.files import read_json, write_json
 from finetui.runs.folder import RunFolder, RunState, create, find_run, list_runs
 from finetui.runs.processes import Identity, start_time
 
@@ -92,6 +93,28 @@ def test_one_broken_state_hides_no_other_run(home):
     with pytest.raises(FinetuiError) as error:
         find_run(broken.name).read()
     assert error.value.problems[0].code == "runs.bad-state"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"status": "weird"}, {"status": 5}, {"started": "noon"}, {"pid": True}, {"bundle": [1]}, {"detail": {}}]
+)
+def test_a_state_of_other_types_is_told_and_hides_no_other_run(home, wrong):
+    good = make_run("20260101-000002-tiny", home)
+    broken = make_run("20260101-000003-tiny", home)
+    write_json(broken.path / "state.json", {**read_json(broken.path / "state.json"), **wrong})
+
+    assert find_run("last") == good
+    with pytest.raises(FinetuiError) as error:
+        broken.read()
+    assert error.value.problems[0].code == "runs.bad-state"
+
+
+def test_links_that_lead_nowhere_are_no_runs(home):
+    make_run("20260101-000001-tiny", home)
+    (home / "runs" / "loop").symlink_to("loop")
+    with pytest.raises(FinetuiError) as error:
+        find_run(str(home / "runs" / "loop"))
+    assert error.value.problems[0].code == "runs.not-a-run"
 
 
 def test_a_name_is_made_safe_for_files(home):

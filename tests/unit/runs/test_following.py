@@ -32,8 +32,8 @@ def test_two_live_readers_and_a_late_one_see_the_same(make_bundle):
 
 def test_a_half_written_line_waits_for_its_rest(make_bundle):
     body = (
-        'started()\nlog.write(\'{"v": 1, "event": "step", "time": 1.5, "step": 1, "loss": 2\')\nlog.flush()\n'
-        "wait_for(out / 'go')\nlog.write('.5, \"learning_rate\": 0.1, \"tokens_per_second\": 3}\\n')\nlog.flush()\n"
+        'started()\nlog.write(\'{"v": 1, "event": "evaluation", "time": 1.5, "step": 1, "loss": 2\')\nlog.flush()\n'
+        "wait_for(out / 'go')\nlog.write('.5}\\n')\nlog.flush()\n"
         "limit = 1\nfinish()\n"
     )
     run = start(make_bundle(body).path)
@@ -44,7 +44,7 @@ def test_a_half_written_line_waits_for_its_rest(make_bundle):
         if event.name == "sample":  # the supervisor speaks while the trainer's line is still half
             (run.path / "go").touch()
 
-    assert [event["loss"] for event in seen if event.name == "step"] == [2.5]
+    assert [event["loss"] for event in seen if event.name == "evaluation"] == [2.5]
 
 
 def test_waiting_for_training_ends_where_the_run_fails_before_it(make_bundle):
@@ -63,7 +63,8 @@ def test_the_log_is_followed_to_its_end(make_bundle):
 
 
 def step(number: int, time: float, loss: object = 1.0):
-    facts = {"loss": loss, "learning_rate": 1e-3, "tokens_per_second": 50.0}
+    facts = {"loss": loss, "learning_rate": 1e-3, "grad_norm": 1.0, "trained_tokens": 5, "tokens": 9}
+    facts |= {"tokens_per_second": 50.0, "batch_digest": "0", "epoch": 0.5, "memory_bytes": 1}
     found = parse(json.dumps({"v": 1, "event": "step", "time": time, "step": number, **facts}).encode())
     assert found is not None
     return found
