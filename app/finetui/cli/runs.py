@@ -173,10 +173,10 @@ def _row(run: RunFolder) -> dict[str, Any]:
     """A line of the list: from the state and the last step alone, so that a thousand runs are listed at once."""
     try:
         state = run.read()
-    except FinetuiError:
+        step = last(run.events, ["step"])
+    except (FinetuiError, OSError):
         nothing = {"steps": 0, "steps_total": 0, "final_loss": None, "bundle": ""}
         return {"run": run.name, "status": _UNREADABLE, **nothing}
-    step = last(run.events, ["step"])
     status = run.status(state)
     return {
         "run": run.name,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
 
 import pytest
 
+from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.core.files import read_json, write_json
 from finetui.runs.folder import RunFolder, RunState, create, find_run, list_runs
@@ -107,6 +109,16 @@ def test_a_state_of_other_types_is_told_and_hides_no_other_run(home, wrong):
     with pytest.raises(FinetuiError) as error:
         broken.read()
     assert error.value.problems[0].code == "runs.bad-state"
+
+
+def test_files_that_cannot_be_read_hide_no_other_run(home, capsys):
+    make_run("20260101-000001-tiny", home)
+    broken = make_run("20260101-000002-tiny", home)
+    broken.events.mkdir()
+
+    assert run(["runs", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert [row["status"] for row in rows] == ["unreadable", "running"]
 
 
 def test_links_that_lead_nowhere_are_no_runs(home):
