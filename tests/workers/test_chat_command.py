@@ -127,6 +127,14 @@ def test_lines_from_a_pipe_are_a_conversation_with_commands(parrot: Path, tmp_pa
         assert said in done.stderr
 
 
+def test_bytes_that_are_no_text_are_replaced_and_answered(parrot: Path) -> None:
+    command = [sys.executable, "-m", "finetui", "chat", str(parrot), "--json"]
+    asked = subprocess.run([*command, "--system", b"\xfe", "--prompt", b"\xff\xfe"], capture_output=True, check=True)
+    typed = subprocess.run(command, input=b"\xff\xfe\n", capture_output=True, check=True)
+    for done in (asked, typed):
+        assert [answer["text"] for answer in json.loads(done.stdout)["answers"]] == ["OK"]
+
+
 def test_lines_under_json_end_in_one_object(parrot: Path) -> None:
     done = chat(str(parrot), "--json", stdin="Hello\nAgain\n")
 

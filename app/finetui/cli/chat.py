@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from finetui.cli.common import Output, command, option
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.messages import t
-from finetui.core.text import safe_text
+from finetui.core.text import one_line, safe_text
 
 if TYPE_CHECKING:
     from finetui.chat import Answer, ChatEngine, Served
@@ -48,6 +49,7 @@ def chat_command(
 
     _check(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    prompts, system = tuple(map(_whole, prompts)), system and _whole(system)
     served = resolve(reference, model)
     if compare and served.adapter is None:
         raise FinetuiError(Problem("chat.nothing-to-compare", {"name": served.name}), USAGE)
@@ -70,7 +72,7 @@ def variants(served: Served, compare: bool) -> list[str]:
 def answer_json(served: Served, variant: str, answer: Answer) -> dict[str, Any]:
     """One answer as the contract has it; a model that is served alone goes by its name."""
     return {
-        "model": variant if served.adapter else served.name,
+        "model": variant if served.adapter else one_line(served.name),
         "text": answer.text,
         "tokens": answer.tokens,
         "stop_reason": answer.stop_reason,
@@ -118,6 +120,11 @@ def _ask_all(
                 output.note(said)
             found.append(answer_json(engine.served, variant, answer))
     return found
+
+
+def _whole(text: str) -> str:
+    """Words of the command line with what is no UTF-8 in them replaced: no tokenizer takes half characters."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _check(*, temperature: float, top_p: float, max_new_tokens: int) -> None:

@@ -125,6 +125,8 @@ class Lines:
 
 def lines_typed() -> Iterator[str]:
     """Lines from the keyboard, with history and editing, or from a pipe. Ctrl+C at the prompt gives a fresh line."""
+    with contextlib.suppress(AttributeError):  # a stream that a test or an embedder put in place
+        sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
