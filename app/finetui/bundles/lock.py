@@ -18,7 +18,7 @@ from finetui.bundles.plan import NAME, LockPlan
 from finetui.bundles.prepare import Prepared, Rules, prepare
 from finetui.bundles.trust import TRAINER
 from finetui.core.errors import FinetuiError, Problem
-from finetui.core.files import write_json, write_text
+from finetui.core.files import naming, write_json, write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -150,7 +150,8 @@ def _building(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     claim = _claim(part)
     try:
-        yield part
+        with naming(out):
+            yield part
         _sync(part)
         (part / _CLAIM).unlink()
         _rename_new(part, out)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from finetui.cli.common import Output, command
+from finetui.cli.common import Output, PathWord, command
 
 
 @command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PathWord())
 def verify_command(output: Output, bundle: Path) -> int:
     """Compare every byte with the manifest, and say what differs."""
     from finetui.bundles.verify import verify

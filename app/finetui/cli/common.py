@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,6 +65,19 @@ class Output:
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout. Everything beyond ASCII is escaped: a terminal shows no foreign control codes."""
     print(json.dumps(value, ensure_ascii=True, indent=2, allow_nan=False), flush=True)
+
+
+class PathWord(click.Path):
+    """A path on the command line. An empty word is none: it comes of a variable that was never set."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word as a Path."""
+        if value == "":
+            self.fail(t("cli.empty-path"), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Option(click.Option):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.preview import preview_command
 from finetui.core.errors import BAD_INPUT, DONE, render
 from finetui.core.messages import t
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_command", "inspect_command", "preview_command"]
 
-_PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
+_PATHS = click.argument("paths", nargs=-1, required=True, type=PathWord(), metavar="PATH…")
 _FORMAT = option("--format", "format", metavar="NAME", help_code="data.opt-format")
 _EXAMPLES = 2
 
@@ -41,7 +41,7 @@ def inspect_command(output: Output, paths: tuple[Path, ...], format: str | None)
 
 @command("convert")
 @_PATHS
-@option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help_code="data.opt-out")
+@option("--out", required=True, type=PathWord(), metavar="DIR", help_code="data.opt-out")
 @option("--accept-rejected", is_flag=True, help_code="data.opt-accept-rejected")
 @_FORMAT
 def convert_command(

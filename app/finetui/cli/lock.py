@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import click
-
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Output, PathWord, command, option
 
 
 @command("lock")
@@ -15,7 +13,7 @@ from finetui.cli.common import Output, command, option
 @option("--data", multiple=True, required=True, help_code="cli.opt-data")
 @option("--recipe", required=True, help_code="cli.opt-recipe")
 @option("--set", "assignments", multiple=True, metavar="KNOB=VALUE", help_code="cli.opt-set")
-@option("--out", required=True, type=click.Path(path_type=Path), help_code="cli.opt-out")
+@option("--out", required=True, type=PathWord(), help_code="cli.opt-out")
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
 @option("--accept-rejected", is_flag=True, help_code="cli.opt-accept-rejected")

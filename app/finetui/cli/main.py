@@ -189,7 +189,7 @@ def _options(context: click.Context | None) -> list[str]:
 
 def _system_problem(error: OSError) -> Problem:
     code = "cli.disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cli.system"
-    file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else str(home.home())
+    file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else "–"
     return Problem(code, {"error": error.strerror or str(error)}, file)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.stages import Stages
 from finetui.core.errors import JOB_FAILED, Problem, render
 from finetui.core.messages import t
@@ -18,7 +18,7 @@ from finetui.models.merge import Merged
 @command("merge")
 @click.argument("reference", metavar="RUN|ADAPTER")
 @option("--model", metavar="BASE", help_code="merge.opt-model")
-@option("--out", metavar="DIR", type=click.Path(path_type=Path), help_code="merge.opt-out")
+@option("--out", metavar="DIR", type=PathWord(), help_code="merge.opt-out")
 @option("--python", metavar="PATH", help_code="cli.opt-python")
 def merge_command(output: Output, reference: str, model: str | None, out: Path | None, python: str | None) -> int:
     """Merge, and say how near the merged model is to base + adapter."""

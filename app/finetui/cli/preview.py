@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Output, PathWord, command, option
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
@@ -24,7 +24,7 @@ _TRAINED = "bold green"
 
 
 @command("preview")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
+@click.argument("paths", nargs=-1, required=True, type=PathWord(), metavar="PATH…")
 @option("--model", required=True, metavar="PATH|HUB_ID|demo", help_code="data.opt-model")
 @option("--template", metavar="NAME|FILE", help_code="data.opt-template")
 @option("--row", type=click.IntRange(min=1), default=1, metavar="N", help_code="data.opt-row")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.run_display import show_end, show_run
 from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem
 from finetui.core.events import last
@@ -25,7 +25,7 @@ _UNREADABLE = "unreadable"
 
 
 @command("run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PathWord())
 @option("--detach", is_flag=True, help_code="runs.opt-detach")
 @option("--model", metavar="PATH", help_code="runs.opt-model")
 @option("--python", metavar="PATH", help_code="cli.opt-python")
@@ -54,7 +54,7 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
 
 
 @command("replay")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PathWord())
 @option("--steps", type=click.IntRange(1), metavar="N", help_code="runs.opt-replay-steps")
 @option("--model", metavar="PATH", help_code="runs.opt-model")
 @option("--python", metavar="PATH", help_code="cli.opt-python")

@@ -41,6 +41,17 @@ def sha256_json(value: object) -> str:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError that names no file, as that of a full disk does, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Write `path` through `path.part`: flushed, synced and renamed at the end; on any error the old file stays.
 
@@ -48,7 +59,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
+        with naming(part), part.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

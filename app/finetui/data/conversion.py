@@ -9,9 +9,12 @@ from typing import IO
 
 import orjson
 
+from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import replacing, write_json
 from finetui.data.reader import Input, Rejected, open_input
 from finetui.data.results import Conversion, Inspection
+
+_WRITTEN = ("data.jsonl", "rejected.jsonl", "report.json")
 
 
 def convert(
@@ -19,9 +22,13 @@ def convert(
 ) -> Conversion:
     """Convert the data under `paths` into the folder `out`; data that is no training data gets report.json alone.
 
-    Raises FinetuiError where a file cannot be read to its end, OSError where `out` cannot be written.
+    Raises FinetuiError where a file cannot be read to its end, or would be written over; OSError where `out` cannot be
+    written.
     """
     read = open_input(paths, format)
+    written = [out / name for name in _WRITTEN]
+    if eaten := [file for file in read.files if any(_is_same(file.file.path, path) for path in written)]:
+        raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)
     out.mkdir(parents=True, exist_ok=True)
     sha256 = None
     if read.converts:
@@ -29,7 +36,7 @@ def convert(
     else:
         for _ in read.read():
             pass
-        for name in ("data.jsonl", "rejected.jsonl"):
+        for name in _WRITTEN[:2]:
             if (out / "report.json").is_file():  # of an earlier conversion, which this report replaces
                 (out / name).unlink(missing_ok=True)
     conversion = Conversion(Inspection(read), out, sha256, accept_rejected)
@@ -45,6 +52,10 @@ def _write(read: Input, out: Path) -> str:
             write(record.line)
             update(record.line)
     return digest.hexdigest()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
 
 
 def _put(row: Rejected, stream: IO[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -19,6 +20,8 @@ from finetui.core.errors import FinetuiError, Problem
 BLOCK = 1 << 20
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ZSTD_BLOCK = 1 << 16
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors that reading never gives: rows that are set aside are written while the source is open."""
 
 
 class _Hashing(io.RawIOBase):
@@ -110,6 +113,8 @@ def opened(path: Path, name: str) -> Iterator[Source]:
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise FinetuiError(Problem("data.broken-compression", {"error": str(error)}, name)) from error
     except OSError as error:
+        if error.errno in _OF_WRITING:
+            raise
         raise FinetuiError(Problem("data.unreadable", {"error": error.strerror or str(error)}, name)) from error
     finally:
         if source is not None:

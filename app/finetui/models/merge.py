@@ -207,7 +207,7 @@ def _building(out: Path) -> Iterator[Path]:
     Raises FinetuiError (exit 3) where `out` is taken, or another merge is writing it. What a killed merge left behind
     is removed.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise FinetuiError(Problem("merge.out-taken", {"out": str(out)}), BAD_INPUT)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.absolute().with_name(f"{out.name}.part")

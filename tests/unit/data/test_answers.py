@@ -83,6 +83,33 @@ def test_an_interrupted_conversion_leaves_nothing_half_written(tmp_path: Path) -
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["data.jsonl", "rejected.jsonl"])
+def test_a_full_disk_is_named_by_the_file_that_found_it_so(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "x", [*many(2000), *({"messages": None, "other": n} for n in range(2000))])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"{name}.part").symlink_to("/dev/full")
+    assert run(["convert", str(tmp_path / "x"), "--out", str(tmp_path / "out"), "--json"]) == 5
+    (problem,) = json.loads(capfd.readouterr().out)["errors"]
+    assert (problem["code"], problem["file"]) == ("cli.disk-full", str(tmp_path / "out" / f"{name}.part"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "rejected.jsonl"])
+def test_a_source_is_never_written_over(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = put(tmp_path / name, ALPACA)
+    before = source.read_bytes()
+    assert run(["convert", str(source), "--out", str(tmp_path), "--json"]) == 3
+    assert [each["code"] for each in json.loads(capfd.readouterr().out)["errors"]] == ["data.out-is-input"]
+    assert [source.read_bytes(), *tmp_path.glob("*.part")] == [before]
+
+
+def test_an_empty_word_is_no_path(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "", "--json"]) == 2
+    assert [each["code"] for each in json.loads(capfd.readouterr().out)["errors"]] == ["cli.bad-parameter"]
+
+
 def test_files_of_different_layouts_are_refused_by_name(tmp_path: Path) -> None:
     first, second = put(tmp_path / "first", ALPACA), put(tmp_path / "second", SHAREGPT)
     conversion = convert([first, second], tmp_path / "out")
