@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Trains what lock.json says. Needs bash, a Python with the packages of env/requirements.txt and torch, and the base
+# model; it does not need finetui.
+#
+#   MODEL=/path/to/the/base/model bash launch.sh
+#
+#   MODEL               folder of the base model (required)
+#   DATA                folder of the prepared rows           (default: data beside this file)
+#   OUT                 folder for checkpoints and result     (default: out-NAME in the current folder)
+#   PYTHON              the interpreter                       (default: python3)
+#   FINETUI_EVENTS      file that events are appended to      (default: OUT/events.jsonl)
+#   FINETUI_STOP_AFTER  end after so many optimizer steps, the schedule unchanged
+#
+# Exit codes: 0 done; 1 the training failed, and the last line of the events says why, or it was stopped; 2 MODEL or
+# OUT is not usable; 5 the interpreter or one of its packages is missing.
+set -euo pipefail
+
+# >>> lock
+NAME="demo"
+NPROC=1
+export CUBLAS_WORKSPACE_CONFIG=":4096:8"
+export NCCL_ALGO="Ring"
+export NCCL_PROTO="Simple"
+export OMP_NUM_THREADS="2"
+export OMP_WAIT_POLICY="PASSIVE"
+export PYTHONHASHSEED="0"
+export TOKENIZERS_PARALLELISM="false"
+# <<< lock
+
+refuse() {
+    printf 'launch.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+absolute() {
+    case $1 in
+        /*) printf '%s' "$1" ;;
+        *) printf '%s/%s' "$PWD" "$1" ;;
+    esac
+}
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+PYTHON=${PYTHON:-python3}
+[ -n "${MODEL:-}" ] || refuse 2 "set MODEL to the folder of the base model: MODEL=/path/to/model bash launch.sh"
+[ -f "$MODEL/config.json" ] || refuse 2 "MODEL is not a model folder (it has no config.json): $MODEL"
+[ -f "$here/lock.json" ] || refuse 2 "there is no lock.json beside launch.sh: $here"
+command -v -- "$PYTHON" >/dev/null || refuse 5 "no interpreter at PYTHON=$PYTHON"
+PYTHON=$(command -v -- "$PYTHON")
+missing=$("$PYTHON" -c 'import importlib.util as u
+print(*[n for n in ("torch", "transformers", "peft", "accelerate", "safetensors", "pyarrow") if not u.find_spec(n)])')
+[ -z "$missing" ] || refuse 5 "$PYTHON lacks the packages: $missing (see env/requirements.txt)"
+
+PYTHON=$(absolute "$PYTHON")
+MODEL=$(absolute "$MODEL")
+DATA=$(absolute "${DATA:-$here/data}")
+OUT=$(absolute "${OUT:-out-$NAME}")
+FINETUI_EVENTS=$(absolute "${FINETUI_EVENTS:-$OUT/events.jsonl}")
+[ ! -e "$OUT/done.json" ] && [ ! -e "$OUT/output" ] && [ ! -s "$FINETUI_EVENTS" ] ||
+    refuse 2 "OUT already holds a run; choose another folder: $OUT"
+mkdir -p -- "$OUT"
+
+export MODEL DATA OUT FINETUI_EVENTS
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
+unset PYTHONSAFEPATH  # train/ is found from the folder of this file
+# Each of these chooses other arithmetic, and with it other bits.
+unset ATEN_CPU_CAPABILITY DNNL_MAX_CPU_ISA MKL_CBWR MKL_ENABLE_INSTRUCTIONS MKL_NUM_THREADS ONEDNN_MAX_CPU_ISA
+cd -- "$here"
+exec "$PYTHON" -m torch.distributed.run --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main

@@ -1,0 +1,35 @@
+"""Why a training ends without a result: a stable cause for programs, a detail for people."""
+
+from __future__ import annotations
+
+import errno
+
+STOPPED_EXIT_CODE = 143
+"""What a process ends with after SIGTERM: its checkpoint is saved, there is no output."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_WORDS = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed")
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+_DETAIL_CHARACTERS = 500
+
+
+class Failure(Exception):
+    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, data-mismatch, model-mismatch or error."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+
+
+def explain(error: BaseException) -> Failure:
+    """Any exception as a Failure: a full disk and exhausted memory by what the libraries say of them, else `error`."""
+    if isinstance(error, Failure):
+        return error
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    detail, lower = words[:_DETAIL_CHARACTERS], words.lower()
+    if (isinstance(error, OSError) and error.errno in _FULL) or any(sign in lower for sign in _FULL_WORDS):
+        return Failure("disk-full", detail)
+    if isinstance(error, MemoryError) or any(sign in lower for sign in _MEMORY_WORDS):
+        return Failure("out-of-memory", detail)
+    return Failure("error", detail)

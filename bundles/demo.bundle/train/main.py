@@ -1,0 +1,249 @@
+"""Train what a bundle's lock says: `python -m torch.distributed.run … -m train.main`, started by launch.sh.
+
+Reads lock.json beside this folder; from the environment MODEL, DATA, OUT and FINETUI_EVENTS, and FINETUI_STOP_AFTER.
+Leaves OUT/output and, last of all, OUT/done.json; or a `failed` event, and neither of them.
+Exit codes: 0 done, 1 failed, 143 stopped by SIGTERM after saving a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import TrainingArguments
+
+from . import adapter, machine
+from .checkpoints import Checkpoints
+from .data import Rows, read_rows
+from .events import Events
+from .failure import STOPPED_EXIT_CODE, Failure, explain
+from .order import Order, count_steps
+from .record import sync_folder, write_json
+from .settings import Lock, read_lock
+from .trainer import Steps, TokenTrainer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are, and which process this is: all that comes from the environment."""
+
+    lock: Path
+    model: Path
+    data: Path
+    out: Path
+    events: Path
+    stop_after: int | None
+    rank: int
+    world_size: int
+
+
+def main() -> int:
+    """Train, and say how it ended."""
+    place = find_place()
+    events = Events(place.events if place.rank == 0 else None)
+    trainer: TokenTrainer | None = None
+    try:
+        lock = read_lock(place.lock)
+        rows, evaluation = read_data(lock, place)
+        say_started(lock, place, events, len(rows))
+        model = load(lock, place, events)
+        trainer = prepare(lock, place, events, model, rows, evaluation)
+        before = adapter.tensors(model)
+        trainer.train()
+        done = trainer.state.global_step
+        if trainer.stopping and done < lock.steps:
+            events.write("warning", done, code="stopped", text="stopped by SIGTERM after saving a checkpoint")
+            return STOPPED_EXIT_CODE
+        finish(lock, place, events, trainer, before)
+    except BaseException as error:
+        failure = explain(error)
+        step = trainer.state.global_step if trainer is not None else None
+        traceback.print_exc()
+        with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
+            events.write("failed", step, cause=failure.cause, detail=failure.detail)
+        print(f"process {place.rank} failed: {failure.cause}: {failure.detail}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def find_place() -> Place:
+    """Read the environment that launch.sh and torch.distributed.run have made."""
+    bundle = Path(__file__).resolve().parents[1]
+    out = Path(os.environ["OUT"])
+    stop_after = os.environ.get("FINETUI_STOP_AFTER")
+    return Place(
+        lock=bundle / "lock.json",
+        model=Path(os.environ["MODEL"]),
+        data=Path(os.environ.get("DATA") or bundle / "data"),
+        out=out,
+        events=Path(os.environ.get("FINETUI_EVENTS") or out / "events.jsonl"),
+        stop_after=int(stop_after) if stop_after else None,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
+def read_data(lock: Lock, place: Place) -> tuple[Rows, Rows | None]:
+    """Read the rows and hold them, and the plan made of them, against the lock."""
+    rows = read_rows(place.data / "train.parquet", lock.train["digest"], lock.knobs.max_length)
+    evaluation = None
+    if lock.evaluation:
+        evaluation = read_rows(place.data / "eval.parquet", lock.evaluation["digest"], lock.knobs.max_length)
+    if lock.knobs.rows_per_step(lock.world_size) != lock.rows_per_step:
+        made = lock.knobs.rows_per_step(lock.world_size)
+        raise Failure("error", f"the settings make {made} rows a step, the lock has {lock.rows_per_step}")
+    if count_steps(len(rows), lock.rows_per_step, lock.knobs) != lock.steps:
+        made = count_steps(len(rows), lock.rows_per_step, lock.knobs)
+        raise Failure("error", f"the settings make {made} steps, the lock has {lock.steps}")
+    return rows, evaluation
+
+
+def say_started(lock: Lock, place: Place, events: Events, rows: int) -> None:
+    """Write the first event.
+
+    Raises Failure (world-size) where not as many processes run as the lock says.
+    """
+    events.write(
+        "started",
+        world_size=place.world_size,
+        python=platform.python_version(),
+        packages=machine.versions(),
+        device=machine.device_name(),
+        steps=lock.steps,
+        rows=rows,
+    )
+    if place.world_size != lock.world_size:
+        raise Failure("world-size", f"{place.world_size} processes run, the lock has {lock.world_size}")
+    if differing := machine.differing_variables(lock.environment):
+        events.write("warning", code="environment", text="; ".join(differing))
+
+
+def load(lock: Lock, place: Place, events: Events) -> PeftModel:
+    """The base model with its adapter, everything random seeded."""
+    started = time.monotonic()
+    machine.set_up(lock.knobs)
+    machine.be_quiet()
+    model = adapter.attach(adapter.load_model(place.model, lock), lock.knobs, lock.model["name"])
+    trainable, parameters = model.get_nb_trainable_parameters()
+    events.write(
+        "model_loaded",
+        parameters=parameters - trainable,
+        trainable_parameters=trainable,
+        seconds=time.monotonic() - started,
+    )
+    return model
+
+
+def prepare(
+    lock: Lock, place: Place, events: Events, model: PeftModel, rows: Rows, evaluation: Rows | None
+) -> TokenTrainer:
+    """The trainer, ready to train; from here on SIGTERM saves a checkpoint and ends."""
+    stop_asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop_asked.append(number))
+    steps = Steps(place.stop_after)
+    checkpoints = Checkpoints(lock.knobs.save_total_limit, lock.train["digest"], events)
+    trainer = TokenTrainer(
+        order=Order(rows, lock.knobs, lock.steps, place.world_size, place.rank),
+        events=events,
+        stop_asked=lambda: bool(stop_asked),
+        model=model,
+        args=arguments(lock, place.out / "checkpoints", evaluation is not None),
+        eval_dataset=evaluation,
+        callbacks=[steps, checkpoints],
+    )
+    steps.trainer = trainer
+    if trainer.args.world_size != lock.world_size:
+        raise Failure("world-size", f"{trainer.args.world_size} processes train, the lock has {lock.world_size}")
+    torch.manual_seed(lock.knobs.seed + place.rank)  # dropout differs between processes
+    return trainer
+
+
+def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArguments:
+    """The settings as transformers' Trainer takes them; the order of rows and the loss are not its business."""
+    knobs, steps = lock.knobs, lock.steps
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=knobs.per_device_train_batch_size,
+        per_device_eval_batch_size=knobs.per_device_eval_batch_size,
+        gradient_accumulation_steps=knobs.gradient_accumulation_steps,
+        max_steps=steps,
+        learning_rate=knobs.learning_rate,
+        lr_scheduler_type=knobs.lr_scheduler_type,
+        warmup_steps=knobs.warmup_steps if knobs.warmup_steps < 1 else int(knobs.warmup_steps),
+        weight_decay=knobs.weight_decay,
+        max_grad_norm=knobs.max_grad_norm,
+        optim=knobs.optim,
+        adam_beta1=knobs.adam_beta1,
+        adam_beta2=knobs.adam_beta2,
+        adam_epsilon=knobs.adam_epsilon,
+        bf16=knobs.dtype == "bfloat16",
+        fp16=knobs.dtype == "float16",
+        gradient_checkpointing=knobs.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if knobs.gradient_checkpointing else None,
+        seed=knobs.seed,
+        use_cpu=not machine.on_cuda(),
+        ddp_backend=None if machine.on_cuda() else "gloo",
+        ddp_find_unused_parameters=False,
+        ddp_timeout=1800,
+        save_strategy="steps" if knobs.save_steps else "no",
+        save_steps=knobs.save_steps or steps,
+        save_total_limit=None,  # pruned by us, once the new one is sealed
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=knobs.eval_steps or steps,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        average_tokens_across_devices=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, before: dict[str, torch.Tensor]) -> None:
+    """Check the adapter, save it, and write the record of what came out; the other processes wait."""
+    if place.rank == 0:
+        stopped_early = trainer.progress.steps < lock.steps
+        after = adapter.tensors(trainer.model)
+        adapter.check_finite(after)
+        if trainer.progress.highest_learning_rate > 0 or not stopped_early:
+            adapter.check_moved(before, after)
+        digests = save_output(trainer.model, place.out / "output")
+        figures = {
+            "steps": trainer.progress.steps,
+            "final_loss": trainer.progress.loss,
+            "seconds": trainer.progress.ended - trainer.progress.started,
+            "tokens_per_second": trainer.progress.tokens_per_second(),
+        }
+        record = {"v": 1, "world_size": place.world_size, "stopped_early": stopped_early, "outputs": digests}
+        write_json(place.out / "done.json", {**record, **figures, "hardware": machine.hardware(place.world_size)})
+        events.write("finished", trainer.progress.steps, output_digests=digests, **figures)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # without it a process that ends first can abort the others' finished work
+        torch.distributed.destroy_process_group()
+
+
+def save_output(model: PeftModel, folder: Path) -> dict[str, str]:
+    """Save the result so that the folder appears whole; gives the SHA-256 of each file."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    digests = adapter.save(model, part)
+    sync_folder(part)
+    part.rename(folder)
+    sync_folder(folder.parent)
+    return digests
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""transformers' Trainer, with our order of rows, our loss over the whole batch, and events in place of logs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from . import adapter
+from .data import Rows, collate
+from .events import Events
+from .failure import Failure
+from .machine import memory_bytes
+from .order import Order
+
+
+@dataclass
+class Progress:
+    """What the steps so far have come to."""
+
+    steps: int = 0
+    tokens: int = 0
+    """Tokens that are not padding, over all processes."""
+    loss: float = math.nan
+    """Of the last step."""
+    started: float = 0.0
+    ended: float = 0.0
+    """Of the last step; both by the monotonic clock."""
+    highest_learning_rate: float = 0.0
+    """Zero where no step so far could move anything."""
+
+    def tokens_per_second(self) -> float:
+        """Tokens that are not padding a second, from the first step's start to the last one's end."""
+        return self.tokens / max(self.ended - self.started, 1e-9)
+
+
+class TokenTrainer(Trainer):
+    """Trains on rows of token ids.
+
+    The loss of a step is the sum over the trained tokens of its global batch, divided by their number: the same for
+    any split into processes and micro batches.
+    """
+
+    def __init__(self, order: Order, events: Events, stop_asked: Callable[[], bool], **kwargs: Any) -> None:
+        super().__init__(train_dataset=order.rows, **kwargs)
+        self.remove_callback(PrinterCallback)
+        self.progress = Progress()
+        self.stopping = False
+        self._order = order
+        self._events = events
+        self._stop_asked = stop_asked
+        self._step_loss = torch.zeros((), dtype=torch.float64)
+        self._head = self.model.get_base_model().get_output_embeddings()
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Micro batches of this process in our order; one pass is the whole training."""
+        return DataLoader(self._order.rows, batch_sampler=self._order, collate_fn=collate)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: object = None
+    ) -> torch.Tensor:
+        """Add one micro batch's part to the gradient; at the last one of a step, sum the loss over processes.
+
+        Raises Failure (nan) before the optimizer moves anything.
+        """
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        trained = int(self._order.rows.trained[self._order.of_step(self.state.global_step)].sum())
+        part = self.loss_sum(model, inputs) / trained
+        # Gradients are averaged over processes, so each scales its part of the sum by their number.
+        self.accelerator.backward(part * self.args.world_size)
+        self._step_loss += part.detach().double().cpu()
+        if self.accelerator.sync_gradients:
+            self._close_step()
+        return part.detach()
+
+    def loss_sum(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone."""
+        with _only(self._head, inputs["positions"]):
+            logits = model(input_ids=inputs["input_ids"]).logits
+        logits = logits.flatten(0, -2).float()
+        return cross_entropy(logits, inputs["targets"], reduction="sum")
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        """Loss over the evaluation rows: sum over their trained tokens by their number."""
+        rows: Rows = self.eval_dataset
+        size = self.args.per_device_eval_batch_size
+        mine = range(self.args.process_index * size, len(rows), size * self.args.world_size)
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64)
+        with torch.no_grad():
+            for first in mine:
+                batch = collate([rows[row] for row in range(first, min(first + size, len(rows)))])
+                total += self.loss_sum(self.model, self._prepare_inputs(batch)).double().cpu()
+        loss = self._sum_over_processes(total)[0] / int(rows.trained.sum())
+        self._events.write("evaluation", self.state.global_step, loss=loss)
+        metrics = {"eval_loss": loss}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Turn the Trainer's log of a step into an event.
+
+        Raises Failure (nan) where the gradient was not finite; under float16 the scaler has skipped such a step.
+        """
+        if "grad_norm" not in logs:
+            return
+        step, norm = self.state.global_step, float(logs["grad_norm"])
+        if not math.isfinite(norm) and not self.args.fp16:
+            raise Failure("nan", f"the gradient norm of step {step} is {norm}")
+        rows = self._order.of_step(step - 1)
+        tokens = int(self._order.rows.lengths[rows].sum())
+        now = time.monotonic()
+        seconds = now - self.progress.ended
+        self.progress.ended = now
+        self.progress.steps = step
+        self.progress.tokens += tokens
+        rate = float(logs["learning_rate"])
+        self.progress.highest_learning_rate = max(self.progress.highest_learning_rate, rate)
+        self._events.write(
+            "step",
+            step,
+            loss=self.progress.loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            trained_tokens=int(self._order.rows.trained[rows].sum()),
+            tokens=tokens,
+            tokens_per_second=tokens / max(seconds, 1e-9),
+            batch_digest=self._order.rows.batch_digest(rows),
+            epoch=step / self._order.steps_per_epoch,
+            memory_bytes=memory_bytes(),
+        )
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter, as the result is saved."""
+        if self.args.should_save:
+            model: PeftModel = self.model
+            adapter.save(model, Path(output_dir or self.args.output_dir))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: it would walk over all parameters at every micro batch."""
+        return 0
+
+    def _close_step(self) -> None:
+        loss, stops = self._sum_over_processes(self._step_loss, torch.tensor(float(self._stop_asked())))
+        self._step_loss.zero_()
+        self.stopping = stops > 0
+        self.progress.loss = loss
+        if not math.isfinite(loss):
+            raise Failure("nan", f"the loss of step {self.state.global_step + 1} is {loss}")
+
+    def _sum_over_processes(self, *values: torch.Tensor) -> list[float]:
+        totals = torch.stack([value.double() for value in values]).to(self.args.device)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(totals)
+        return totals.tolist()
+
+
+class Steps(TrainerCallback):
+    """Starts the clock, and ends the training early: after `stop_after` steps, or when a stop was asked for."""
+
+    def __init__(self, stop_after: int | None) -> None:
+        self._stop_after = stop_after
+        self.trainer: TokenTrainer | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Start the clock."""
+        self.trainer.progress.started = self.trainer.progress.ended = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Save and end where a stop was asked for; end where enough steps are done."""
+        if self.trainer.stopping:
+            control.should_save = True
+            control.should_training_stop = True
+        elif self._stop_after is not None and state.global_step >= self._stop_after:
+            control.should_training_stop = True
+
+
+@contextmanager
+def _only(head: torch.nn.Module, positions: torch.Tensor):
+    """Within it, `head` is given [1, trained, hidden] in place of [rows, length, hidden]: the positions that count.
+
+    What causal models do to logits after it (scaling, soft caps) is element by element, so it stays right.
+    """
+
+    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden = inputs[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions).unsqueeze(0), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
