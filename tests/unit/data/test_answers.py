@@ -72,14 +72,15 @@ def test_a_conversion_that_breaks_off_leaves_the_old_files(tmp_path: Path) -> No
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_an_interrupted_conversion_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_conversion_leaves_nothing_half_written(number: int, code: int, tmp_path: Path) -> None:
     path, part = put(tmp_path / "x", ALPACA * 100_000), tmp_path / "out" / "data.jsonl.part"
     command = [sys.executable, "-m", "finetui", "convert", str(path), "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not part.exists():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        process.send_signal(number)
+        assert process.wait() == code
     assert list((tmp_path / "out").iterdir()) == []
 
 
