@@ -39,6 +39,7 @@ def refusal(bundle: Bundle, trusted: str | None = None) -> str:
 
 def test_a_bundle_locked_here_runs(bundle: Path) -> None:
     trust.check_trust(Bundle.load(bundle))
+    assert trust.is_ours(Bundle.load(bundle).id)
 
 
 def test_a_foreign_bundle_with_the_installed_trainer_runs(foreign: Path) -> None:
