@@ -1,6 +1,7 @@
 """Drafts: what is chosen becomes a bundle, or every error of it at once."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,5 +104,6 @@ def test_the_command_that_follows_names_a_model_that_only_its_path_finds(
     draft: Draft, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--model", draft.model, "--data", *draft.data, "--recipe", draft.recipe, "--out", str(draft.out)]
-    assert run(["lock", *words]) == 0
-    assert f"next: finetui run {draft.out} --model {draft.model}\n" in capsys.readouterr().err
+    assert run(["lock", *words, "--python", sys.executable]) == 0
+    again = f"finetui run {draft.out} --model {draft.model} --python {sys.executable}"
+    assert f"next: {again}\n" in capsys.readouterr().err

@@ -24,9 +24,10 @@ def verify_command(output: Output, bundle: Path) -> int:
         output.note(t("bundles.mismatch", **facts))
     for missing in found["absent"]:
         output.note(t("bundles.model-elsewhere", name=missing["name"]))
+    where = ["--model", "PATH"] if found["absent"] else []
     if found["ok"]:
         output.note(t("bundles.verified", id=found["id"]))
-        output.note(t("errors.next", command=shlex.join(["finetui", "run", str(bundle)])))
+        output.note(t("errors.next", command=shlex.join(["finetui", "run", str(bundle), *where])))
     else:
         output.note(t("bundles.not-verified", count=len(found["mismatches"])))
     output.result(found)

@@ -40,8 +40,9 @@ def lock_command(
     if locked.warnings:
         output.note(render_warnings(locked.warnings))
     output.note(t("cli.locked", bundle=str(locked.path), id=locked.id))
-    where = ["--model", model] if Path(model).expanduser().is_dir() else []  # else it is found by its name
-    output.note(t("errors.next", command=shlex.join(["finetui", "run", str(locked.path), *where])))
+    again = ["--model", model] if Path(model).expanduser().is_dir() else []  # else it is found by its name
+    again += ["--python", python] if python else []
+    output.note(t("errors.next", command=shlex.join(["finetui", "run", str(locked.path), *again])))
     output.result(
         {"bundle": str(locked.path), "id": locked.id, "warnings": [problem.to_json() for problem in locked.warnings]}
     )
