@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.core.knobs import knobs, parse_assignments
 from finetui.recipes.recipe import catalogue, load_recipe
@@ -116,3 +117,13 @@ def test_what_only_looks_like_a_recipe_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(FinetuiError) as error:
             load_recipe(str(path))
         assert codes(error) == [("recipes.not-found", None)]
+
+
+def test_the_list_of_recipes_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(catalogue())

@@ -32,8 +32,14 @@ def recipes_command(output: Output, action: str | None, name: str | None) -> Non
 
 def _list(output: Output) -> None:
     recipes = [load_recipe(name) for name in catalogue()]
-    for recipe in recipes:
-        output.data(f"{recipe.name:<14} {recipe.about()}")
+    if not output.json:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for recipe in recipes:
+            table.add_row(Text(recipe.name), Text(recipe.about()))
+        output.console().print(table)
     output.result({"recipes": [{"name": recipe.name, "about": recipe.about()} for recipe in recipes]})
 
 
