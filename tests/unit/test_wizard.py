@@ -1,6 +1,9 @@
 """Drafts: what is chosen becomes a bundle, or every error of it at once."""
 
 import json
+import os
+import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from finetui.bundles.verify import verify
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.wizard import Draft, lock
@@ -107,3 +111,15 @@ def test_the_command_that_follows_names_a_model_that_only_its_path_finds(
     assert run(["lock", *words, "--python", sys.executable]) == 0
     again = f"finetui run {draft.out} --model {draft.model} --python {sys.executable}"
     assert f"next: {again}\n" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_are_locked_harmlessly(draft: Draft, tmp_path: Path) -> None:
+    hostile = os.fsdecode(b"x\xff\x1b]52;c;aGk=\x07\xc2\x9b2J\xe2\x80\xae")
+    model = shutil.copytree(draft.model, tmp_path / hostile / "model\u202e")
+    data = shutil.copy(draft.data[0], tmp_path / hostile / f"{hostile}.jsonl")
+    out = tmp_path / hostile / "mine.bundle"
+    text = (lock(replace(draft, model=str(model), data=(str(data),), out=out)).path / "lock.json").read_text("utf-8")
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) is None
+    read = json.loads(text)
+    assert (read["model"]["name"], read["data"]["sources"][0]["name"]) == ("model�", "x��.jsonl")
+    assert verify(out)["ok"]

@@ -19,6 +19,7 @@ from finetui.bundles.prepare import Prepared, Rules, prepare
 from finetui.bundles.trust import TRAINER
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import naming, write_json, write_text
+from finetui.core.text import one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -84,7 +85,7 @@ def lock_document(plan: LockPlan, prepared: Prepared) -> dict[str, Any]:
         "stage": plan.stage,
         "method": plan.method,
         "model": {
-            "name": model.name,
+            "name": one_line(model.name),
             "source": model.source,
             "revision": model.revision,
             "identity": model.identity,

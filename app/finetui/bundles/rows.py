@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 if TYPE_CHECKING:
     import pyarrow
@@ -104,6 +104,7 @@ class PartWriter:
         self._digest = ContentDigest()
         self._waiting: list[Row] = []
         self._waiting_tokens = 0
+        self._stream: BinaryIO | None = None
         self._writer: pyarrow.parquet.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -114,6 +115,8 @@ class PartWriter:
             self._flush()
         if self._writer is not None:
             self._writer.close()
+        if self._stream is not None:
+            self._stream.close()
 
     def add(self, row: Row) -> None:
         """Take one row.
@@ -148,8 +151,9 @@ class PartWriter:
         ids = pyarrow.list_(pyarrow.int32())
         schema = pyarrow.schema([("record", pyarrow.string()), ("input_ids", ids), ("labels", ids)])
         if self._writer is None:
+            self._stream = self._path.open("wb")  # a stream, since pyarrow takes some paths for addresses
             self._writer = pyarrow.parquet.ParquetWriter(
-                self._path, schema, compression="zstd", use_dictionary=False, write_statistics=False
+                self._stream, schema, compression="zstd", use_dictionary=False, write_statistics=False
             )
         columns = [[row.record for row in self._waiting], [row.ids for row in self._waiting]]
         columns.append([row.labels for row in self._waiting])
@@ -165,7 +169,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as source:
+    with path.open("rb") as stream, pyarrow.parquet.ParquetFile(stream) as source:
         for batch in source.iter_batches(_GROUP_ROWS, columns=["record", "input_ids", "labels"]):
             for cells in batch.to_pylist():
                 yield Row(cells["record"], cells["input_ids"], cells["labels"])

@@ -37,7 +37,7 @@ def pretty_json(value: object) -> str:
 
 def sha256_json(value: object) -> str:
     """SHA-256 of the canonical JSON of `value`, in hex."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @contextlib.contextmanager
@@ -55,11 +55,13 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Write `path` through `path.part`: flushed, synced and renamed at the end; on any error the old file stays.
 
+    Text is UTF-8; what is none, as in some file names, stands escaped as JSON has it.
     Raises OSError where it cannot be written, after removing the part.
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        with naming(part), part.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with naming(part), part.open(mode, encoding=encoding, errors=errors) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetui.core.errors import FinetuiError
+from finetui.core.text import one_line
 from finetui.data.reader import Input, Record, Rejected, open_input
 from finetui.data.results import Inspection, over_limit
 
@@ -54,7 +55,7 @@ class Records:
         """The files read, in order."""
         return [
             DataSource(
-                report.file.path.name,
+                one_line(report.file.path.name),
                 report.sha256,
                 report.file.bytes,
                 report.detection.format or "",

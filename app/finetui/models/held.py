@@ -28,6 +28,6 @@ def own_rows(facts: ModelFacts) -> list[list[int]]:
         return [[source.randrange(facts.vocab_size) for _ in range(_SEEDED_TOKENS)] for _ in range(_ROWS)]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer = Tokenizer.from_buffer(tokenizer_file.read_bytes())
     texts = (Path(__file__).parent / "held.txt").read_text(encoding="utf-8").strip().split("\n\n")
     return cut(tokenizer.encode(text).ids for text in texts)

@@ -44,7 +44,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         problem = Problem("encode.slow-tokenizer", {"found": ", ".join(slow)}, str(folder))
         raise FinetuiError(problem if slow else Problem("encode.no-tokenizer", file=str(folder)))
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot read
         raise FinetuiError(Problem("encode.bad-tokenizer", {"words": str(error)}, str(path))) from error
     tokenizer.no_truncation()
