@@ -69,3 +69,12 @@ def test_glossary_covers_one_knob_and_all(capsys: pytest.CaptureFixture[str]) ->
     assert "死记硬背" in capsys.readouterr().out
     assert run(["recipes", "explain", "lora_dropuot"]) == 2
     assert "lora_dropout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gpus", ["", "x", "0,", "0;1", "-1", "0\x1b[31m"])
+def test_what_is_no_list_of_gpus_is_refused_before_anything_starts(
+    gpus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("run", "replay", "chat"):
+        assert run([command, "somewhere", "--gpus", gpus, "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "cli.bad-parameter"

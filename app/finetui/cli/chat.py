@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import GpuList, Output, command, option
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @option("--max-new-tokens", type=int, default=256, show_default=True, help_code="chat.opt-max-new-tokens")
 @option("--seed", type=int, default=42, show_default=True, help_code="chat.opt-seed")
 @option("--python", metavar="PYTHON", help_code="cli.opt-python")
-@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
+@option("--gpus", type=GpuList(), metavar="LIST", help_code="cli.opt-gpus")
 def chat_command(
     output: Output,
     reference: str,

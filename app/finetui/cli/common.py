@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,20 @@ class PathWord(click.Path):
         if value == "":
             self.fail(t("cli.empty-path"), param, ctx)
         return super().convert(value, param, ctx)
+
+
+class GpuList(click.ParamType):
+    """GPUs by number or UUID, as CUDA_VISIBLE_DEVICES has them."""
+
+    name = "gpus"
+    _FORM = re.compile(r"(\d+|(GPU|MIG)-[\w-]+)(,(\d+|(GPU|MIG)-[\w-]+))*", re.ASCII)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The list without spaces."""
+        plain = value.replace(" ", "")
+        if not self._FORM.fullmatch(plain):
+            self.fail(t("cli.bad-gpus", value=value), param, ctx)
+        return plain
 
 
 class Option(click.Option):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetui.cli.common import Output, PathWord, command, option
+from finetui.cli.common import GpuList, Output, PathWord, command, option
 from finetui.cli.run_display import show_end, show_run
 from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem
 from finetui.core.events import last
@@ -29,7 +29,7 @@ _UNREADABLE = "unreadable"
 @option("--detach", is_flag=True, help_code="runs.opt-detach")
 @option("--model", metavar="PATH", help_code="runs.opt-model")
 @option("--python", metavar="PATH", help_code="cli.opt-python")
-@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
+@option("--gpus", type=GpuList(), metavar="LIST", help_code="cli.opt-gpus")
 @option("--trust", metavar="ID", help_code="runs.opt-trust")
 def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
     """Train a bundle, and follow it."""
@@ -58,7 +58,7 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
 @option("--steps", type=click.IntRange(1), metavar="N", help_code="runs.opt-replay-steps")
 @option("--model", metavar="PATH", help_code="runs.opt-model")
 @option("--python", metavar="PATH", help_code="cli.opt-python")
-@option("--gpus", metavar="LIST", help_code="cli.opt-gpus")
+@option("--gpus", type=GpuList(), metavar="LIST", help_code="cli.opt-gpus")
 @option("--trust", metavar="ID", help_code="runs.opt-trust")
 def replay_command(output: Output, bundle: Path, steps: int | None, **choices: Any) -> int:
     """Run a bundle again and compare."""
