@@ -81,15 +81,14 @@ class PathWord(click.Path):
         return super().convert(value, param, ctx)
 
 
-class GpuList(click.ParamType):
+class GpuList(click.types.StringParamType):
     """GPUs by number or UUID, as CUDA_VISIBLE_DEVICES has them."""
 
-    name = "gpus"
     _FORM = re.compile(r"(\d+|(GPU|MIG)-[\w-]+)(,(\d+|(GPU|MIG)-[\w-]+))*", re.ASCII)
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The list without spaces."""
-        plain = value.replace(" ", "")
+        plain = str(value).replace(" ", "")
         if not self._FORM.fullmatch(plain):
             self.fail(t("cli.bad-gpus", value=value), param, ctx)
         return plain
