@@ -11,6 +11,10 @@ import jinja2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from finetui.core.encode import EncodeError, Template, encode_prompt, encode_rows, render
 from tests.encoding import (
     FAMILIES,
     WEATHER,
@@ -26,10 +30,6 @@ from tests.encoding import (
     visible,
     write_model,
 )
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
-
-from finetui.core.encode import EncodeError, Template, encode_prompt, encode_rows, render
 
 pytestmark = pytest.mark.worker
 
