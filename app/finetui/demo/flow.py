@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetui.chat import ChatEngine, Sampling, conversation, resolve
-from finetui.core import home
+from finetui.core import home, jobs
 from finetui.core.errors import JOB_FAILED, FinetuiError, Problem
 from finetui.data import conversion, inspection
 from finetui.demo.scoring import DATA, Question, Reply, Score, load_questions, score
@@ -102,7 +102,7 @@ def play(show: Show, *, python: str | None = None, clock: Callable[[], float] = 
     """
     demo = Demo()
     actions: dict[str, Callable[[], Mapping[str, object]]] = {
-        "model": lambda: _get_model(demo, show),
+        "model": lambda: _get_model(demo, show, python),
         "inspect": _inspect,
         "convert": lambda: _convert(demo),
         "lock": lambda: _lock(demo, python),
@@ -133,7 +133,8 @@ def played(step: str, demo: Demo) -> Iterator[None]:
         raise FinetuiError([first, *error.problems], error.exit_code) from error
 
 
-def _get_model(demo: Demo, show: Show) -> Mapping[str, object]:
+def _get_model(demo: Demo, show: Show, python: str | None) -> Mapping[str, object]:
+    jobs.run("environment", {}, python=python)  # what is missing is said before anything is fetched
     demo.model = find_model(MODEL, show.progress)
     return {"folder": str(demo.model)}
 

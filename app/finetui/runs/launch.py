@@ -17,6 +17,7 @@ from finetui.bundles.verify import verify
 from finetui.core import home, jobs
 from finetui.core.errors import BAD_INPUT, JOB_FAILED, MACHINE, MISMATCH, FinetuiError, Problem
 from finetui.core.jobs import Progress
+from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_by_identity, find_model, matches
 from finetui.models.identify import identify
 from finetui.runs import processes
@@ -50,11 +51,12 @@ def prepare(
     trust: str | None = None,
     on_progress: Progress | None = None,
     free_bytes: FreeBytes = lambda path: shutil.disk_usage(path).free,
+    machine: Machine | None = None,
 ) -> RunFolder:
     """Check all that a run depends on, and make its folder.
 
     Raises FinetuiError: exit 4 for a bundle or a model that is not what was locked, 3 for a bundle that needs trust or
-    a model that is not found, 5 where the interpreter lacks a package or the disk is full.
+    a model that is not found, 5 where the interpreter lacks a package, a GPU is not there or the disk is full.
     """
     found = Bundle.load(bundle)
     _check_unchanged(found)
@@ -62,6 +64,7 @@ def prepare(
     folder = _locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
     jobs.run("environment", {}, python=python)
+    _check_gpus(gpus, machine or probe())
     _check_disk(free_bytes)
     run = create(name or found.name)
     state = RunState(
@@ -105,6 +108,15 @@ def launch(run: RunFolder) -> None:
     if not word and run.read().status != FAILED:
         facts = {"run": run.name, "words": last_words(run.log)}
         raise FinetuiError(Problem("runs.no-supervisor", facts), JOB_FAILED)
+
+
+def _check_gpus(gpus: str | None, machine: Machine) -> None:
+    """A GPU that CUDA does not find is passed over in silence, and the run would train on the CPU."""
+    present = {str(gpu.index) for gpu in machine.gpus}
+    missing = [number for number in (gpus or "").split(",") if number.isdigit() and number not in present]
+    if missing:
+        facts = {"gpus": ",".join(missing), "present": ",".join(sorted(present)) or "–"}
+        raise FinetuiError(Problem("runs.no-gpu", facts), MACHINE)
 
 
 def _check_unchanged(bundle: Bundle) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from finetui.core.errors import BAD_INPUT, MACHINE, MISMATCH, FinetuiError
+from finetui.hardware.gpu import Gpu
+from finetui.hardware.probe import Machine
 from finetui.runs import processes
 from finetui.runs.folder import find_run
 from finetui.runs.following import follow
@@ -218,9 +220,23 @@ def test_a_second_supervisor_does_not_touch_a_run_that_has_one(make_bundle):
     assert result(run)["status"] == "finished"
 
 
+def machine_with(*indices: int) -> Machine:
+    gpus = tuple(Gpu(index, "rtx3090", "NVIDIA GeForce RTX 3090", 24 << 30, "590") for index in indices)
+    return Machine("GenuineIntel", "Xeon", "avx512", 8, 8, 64 << 30, gpus)
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_starts(make_bundle, home):
+    with pytest.raises(FinetuiError) as error:
+        start(make_bundle(WHOLE).path, gpus="0,3,7", machine=machine_with(0, 1))
+
+    assert (error.value.exit_code, error.value.problems[0].code) == (5, "runs.no-gpu")
+    assert "3,7" in str(error.value)
+    assert not list(home.glob("runs/*"))
+
+
 def test_the_state_of_a_run_started_with_gpus_reaches_the_trainer(make_bundle):
     body = "(out / 'gpus').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n" + WHOLE
-    run = start(make_bundle(body).path, gpus="0,2")
+    run = start(make_bundle(body).path, gpus="0,2", machine=machine_with(0, 1, 2))
     list(follow(run))
 
     assert (run.path / "gpus").read_text() == "0,2"
