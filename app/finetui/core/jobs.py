@@ -56,6 +56,11 @@ def worker_environment(python: str, extra: Mapping[str, str] | None = None) -> d
     return environment
 
 
+def visible_gpus(gpus: str | None) -> dict[str, str]:
+    """The variables that show a process these GPUs alone, numbered as nvidia-smi numbers them; none for all."""
+    return {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 def run(
     name: str,
     request: Mapping[str, Any],
@@ -78,7 +83,7 @@ class Session:
     def __init__(self, name: str, *, python: str | None = None, gpus: str | None = None) -> None:
         self.name = name
         self._python = interpreter(python)
-        extra = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+        extra = visible_gpus(gpus)
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(
             [self._python, "-m", f"finetui.workers.{name}"],

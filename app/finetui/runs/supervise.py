@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetui.core import jobs
 from finetui.core.errors import FinetuiError
 from finetui.runs import processes
 from finetui.runs.folder import FAILED, FINISHED, RUNNING, RunFolder, RunState
@@ -180,8 +181,7 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
     }
     for name in ("DATA", "FINETUI_STOP_AFTER"):  # whoever starts a run has no say in these
         environment.pop(name, None)
-    if state.gpus is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = state.gpus
+    environment |= jobs.visible_gpus(state.gpus)
     if state.stop_after is not None:
         environment["FINETUI_STOP_AFTER"] = str(state.stop_after)
     return environment
