@@ -210,8 +210,17 @@ def _started(run: RunFolder) -> float:
         return 0.0
 
 
+def _is_original(run: RunFolder) -> bool:
+    try:
+        return run.read().kind == "run"
+    except FinetuiError:
+        return False
+
+
 def find_run(reference: str) -> RunFolder:
     """The run that a name, a unique prefix of one, a path or `last` means.
+
+    `last` passes over replays: they repeat a run, often only its first steps, and are not what one merges or talks to.
 
     Raises FinetuiError (exit 3) where there is none, or more than one.
     """
@@ -223,7 +232,7 @@ def find_run(reference: str) -> RunFolder:
         raise FinetuiError(Problem("runs.not-a-run", {"path": reference}), BAD_INPUT)
     runs = list_runs()
     if reference == "last" and runs:
-        return runs[-1]
+        return next((run for run in reversed(runs) if _is_original(run)), runs[-1])
     exact = [run for run in runs if run.name == reference]
     matches = exact or [run for run in runs if reference and run.name.startswith(reference)]
     if len(matches) == 1:

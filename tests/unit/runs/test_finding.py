@@ -170,3 +170,10 @@ def test_a_process_that_has_ended_but_was_not_waited_for_is_dead():
     assert start_time(pid) is None
     os.waitpid(pid, 0)
     assert start_time(os.getpid()) is not None
+
+
+def test_last_passes_over_replays_unless_there_is_nothing_else(home):
+    replay = make_run("20260101-000009-tiny", home, kind="replay")
+    assert find_run("last") == replay
+    original = make_run("20260101-000001-tiny", home)
+    assert find_run("last") == original
