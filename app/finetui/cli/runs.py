@@ -9,7 +9,7 @@ import click
 
 from finetui.cli.common import GpuList, Output, PathWord, command, option
 from finetui.cli.run_display import show_end, show_run
-from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem
+from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem, render_warnings
 from finetui.core.events import last
 from finetui.core.messages import t
 from finetui.core.text import safe_text
@@ -98,7 +98,8 @@ def runs_command(output: Output) -> int:
     if output.json:
         return 0
     if not found:
-        raise FinetuiError(Problem("runs.no-runs"), BAD_INPUT)
+        output.note(render_warnings([Problem("runs.no-runs")]))
+        return 0
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

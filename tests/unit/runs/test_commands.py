@@ -156,6 +156,14 @@ def test_logs_show_hostile_text_harmlessly(make_bundle):
     assert shown.stdout == "<b>[red]hi\n"
 
 
+def test_no_runs_yet_is_no_error_and_says_how_to_start_one(home):
+    done = finetui("runs")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "finetui run BUNDLE" in done.stderr
+    assert json.loads(finetui("runs", "--json").stdout) == {"runs": []}
+
+
 def test_what_is_no_run_is_an_error_without_traceback(home):
     done = finetui("watch", "nothing", "--json")
 
