@@ -20,6 +20,7 @@ from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_model
 from finetui.models.identify import identify
+from finetui.models.weights import read_weights
 from finetui.recipes.recipe import load_recipe
 from finetui.recipes.resolve import Settings, resolve
 
@@ -74,9 +75,12 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     assert environment is not None
     tokenizer, template = encoding
     machine = probe()
-    settings = resolve(
-        recipe, overrides, model, lambda: measure(_messages(_records(draft)), tokenizer, template).longest, machine
-    )
+    layers = [name.removesuffix(".weight") for name in read_weights(model.folder, []).names if name.endswith(".weight")]
+
+    def longest() -> int:
+        return measure(_messages(_records(draft)), tokenizer, template).longest
+
+    settings = resolve(recipe, overrides, model, layers, longest, machine)
     plan = LockPlan(
         name=bundle_name(draft.out),
         recipe_text=recipe.text,

@@ -67,6 +67,19 @@ def test_a_length_below_the_rows_drops_them_with_a_warning_or_cuts_them(draft: D
     assert [problem.code for problem in cut.warnings] == ["bundles.rows-cut"]
 
 
+def test_a_layer_that_the_model_does_not_have_is_told_before_anything_trains(draft: Draft) -> None:
+    assert codes(replace(draft, assignments=("target_modules=q_proj,v_porj",))) == ["recipes.no-layer"]
+    for wrong in ("nope", "q_proj(", ".*_porj"):
+        assert codes(replace(draft, assignments=(f"target_modules={wrong}",))) == ["recipes.no-layer"]
+    for text, value in (
+        ("q_proj,v_proj", ["q_proj", "v_proj"]),
+        ("q_proj", ["q_proj"]),
+        (".*[qv]_proj", ".*[qv]_proj"),
+    ):
+        read = locked(replace(draft, assignments=(f"target_modules={text}",), out=draft.out.with_name(str(len(text)))))
+        assert read["training"]["target_modules"]["value"] == value
+
+
 def test_a_rate_far_too_low_is_warned_about(draft: Draft) -> None:
     warnings = lock(replace(draft, assignments=("learning_rate=1e-6",))).warnings
     assert [problem.code for problem in warnings] == ["recipes.low-rate"]

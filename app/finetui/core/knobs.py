@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.messages import language
 
 Value = int | float | bool | str | list[str]
+_PLAIN_NAMES = re.compile(r"[\w.]+(?:\s*,\s*[\w.]+)*")  # anything else is one expression, as peft reads it
 _FILE = Path(__file__).with_name("knobs.toml")
 
 
@@ -133,7 +135,7 @@ def _parse(name: str, text: str) -> Any:
         return text
     if kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
-    if kind == "names" and "," in text:
+    if kind == "names" and text != "all-linear" and _PLAIN_NAMES.fullmatch(text):
         return [part.strip() for part in text.split(",")]
     return text
 

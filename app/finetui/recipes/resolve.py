@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from finetui.core.errors import FinetuiError, Problem
@@ -64,11 +65,17 @@ class Settings:
 
 
 def resolve(
-    recipe: Recipe, overrides: Mapping[str, Value], model: ModelFacts, longest: Callable[[], int], machine: Machine
+    recipe: Recipe,
+    overrides: Mapping[str, Value],
+    model: ModelFacts,
+    layers: Collection[str],
+    longest: Callable[[], int],
+    machine: Machine,
 ) -> Settings:
     """Give every knob its value: from `--set`, the recipe, what model, data and machine ask for, or the default.
 
-    `longest` counts the tokens of the longest row; it reads all data, and is asked only where that decides something.
+    `layers` are the names of the model's layers that have weights. `longest` counts the tokens of the longest row; it
+    reads all data, and is asked only where that decides something.
 
     Raises FinetuiError (exit 3) for values that cannot work together.
     """
@@ -91,7 +98,7 @@ def resolve(
     choices.setdefault("omp_num_threads", _threads(machine, choices["nproc_per_node"].value))
     ordered = {name: choices[name] for name in knobs()}
     settings = Settings(ordered)
-    problems = _contradictions(settings, model)
+    problems = _contradictions(settings, model, layers)
     if problems:
         raise FinetuiError(problems)
     return Settings(ordered, tuple(_doubts(settings)))
@@ -118,13 +125,29 @@ def _threads(machine: Machine, processes: Value) -> Choice:
     return Choice(max(1, machine.physical_cores // processes), reason)
 
 
-def _contradictions(settings: Settings, model: ModelFacts) -> list[Problem]:
-    problems = []
+def _contradictions(settings: Settings, model: ModelFacts, layers: Collection[str]) -> list[Problem]:
+    problems = [_no_layer(name, layers) for name in _missing_targets(settings["target_modules"], layers)]
     limit = model.max_position_embeddings
     if limit is not None and settings.number("max_length") > limit:
         facts = {"value": settings.number("max_length"), "limit": limit, "model": model.name}
         problems.append(Problem("recipes.too-long-for-model", facts))
     return problems
+
+
+def _missing_targets(targets: Value, layers: Collection[str]) -> list[str]:
+    """The targets that are no layer's name or its end; peft passes over them in silence where another one fits."""
+    if not isinstance(targets, list):  # all-linear, or one expression over whole names, as peft reads it
+        try:
+            fits = targets == "all-linear" or any(re.fullmatch(str(targets), layer) for layer in layers)
+        except re.error:
+            fits = False
+        return [] if fits else [str(targets)]
+    return [name for name in targets if not any(layer == name or layer.endswith(f".{name}") for layer in layers)]
+
+
+def _no_layer(name: str, layers: Collection[str]) -> Problem:
+    ends = sorted({layer.rpartition(".")[2] for layer in layers})
+    return Problem("recipes.no-layer", {"name": name, "layers": ", ".join(ends)})
 
 
 def _doubts(settings: Settings) -> list[Problem]:
