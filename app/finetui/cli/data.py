@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetui.cli.common import Output, PathWord, command, option
+from finetui.cli.data_options import reading_options
 from finetui.cli.preview import preview_command
 from finetui.core.errors import BAD_INPUT, DONE, render
 from finetui.core.messages import t
@@ -16,23 +17,22 @@ from finetui.core.text import one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from finetui.data import Inspection
+    from finetui.data import Inspection, Reading
 
 __all__ = ["convert_command", "inspect_command", "preview_command"]
 
 _PATHS = click.argument("paths", nargs=-1, required=True, type=PathWord(), metavar="PATH…")
-_FORMAT = option("--format", "format", metavar="NAME", help_code="data.opt-format")
 _EXAMPLES = 2
 
 
 @command("inspect")
 @_PATHS
-@_FORMAT
-def inspect_command(output: Output, paths: tuple[Path, ...], format: str | None) -> int:
+@reading_options
+def inspect_command(output: Output, paths: tuple[Path, ...], reading: Reading) -> int:
     """Say what the data is, why, and what is wrong with it."""
     from finetui.data import inspect
 
-    inspection = inspect(paths, format=format)
+    inspection = inspect(paths, reading)
     output.result(inspection.to_json())
     if not output.json:
         output.console().print(describe(inspection))
@@ -43,14 +43,12 @@ def inspect_command(output: Output, paths: tuple[Path, ...], format: str | None)
 @_PATHS
 @option("--out", required=True, type=PathWord(), metavar="DIR", help_code="data.opt-out")
 @option("--accept-rejected", is_flag=True, help_code="data.opt-accept-rejected")
-@_FORMAT
-def convert_command(
-    output: Output, paths: tuple[Path, ...], out: Path, accept_rejected: bool, format: str | None
-) -> int:
+@reading_options
+def convert_command(output: Output, paths: tuple[Path, ...], out: Path, accept_rejected: bool, reading: Reading) -> int:
     """Write the data as canonical records, and the rows that were set aside."""
     from finetui.data import convert
 
-    conversion = convert(paths, out, format=format, accept_rejected=accept_rejected)
+    conversion = convert(paths, out, reading, accept_rejected=accept_rejected)
     output.result(conversion.to_json())
     if not output.json:
         table = describe(conversion.inspection)

@@ -4,6 +4,7 @@ from finetui.data.conversion import convert
 from finetui.data.inspection import inspect
 from finetui.data.problems import Place
 from finetui.data.reader import Record, Rejected
+from finetui.data.reading import Reading
 from finetui.data.records import DataSource, Records, iter_records
 from finetui.data.results import Conversion, Inspection
 
@@ -12,6 +13,7 @@ __all__ = [
     "DataSource",
     "Inspection",
     "Place",
+    "Reading",
     "Record",
     "Records",
     "Rejected",

@@ -12,20 +12,21 @@ import orjson
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import replacing, write_json
 from finetui.data.reader import Input, Rejected, open_input
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Conversion, Inspection
 
 _WRITTEN = ("data.jsonl", "rejected.jsonl", "report.json")
 
 
 def convert(
-    paths: Sequence[Path], out: Path, *, format: str | None = None, accept_rejected: bool = False
+    paths: Sequence[Path], out: Path, reading: Reading = AS_DETECTED, *, accept_rejected: bool = False
 ) -> Conversion:
     """Convert the data under `paths` into the folder `out`; data that is no training data gets report.json alone.
 
     Raises FinetuiError where a file cannot be read to its end, or would be written over; OSError where `out` cannot be
     written.
     """
-    read = open_input(paths, format)
+    read = open_input(paths, reading)
     written = [out / name for name in _WRITTEN]
     if eaten := [file for file in read.files if any(_is_same(file.file.path, path) for path in written)]:
         raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)

@@ -10,6 +10,7 @@ from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.formats import CONVERTED, TABLE, Adapter
 from finetui.data.problems import Saying
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.sample import Sample
 
 NOTHING_TO_CONVERT = ("table", "not-training-data")
@@ -45,11 +46,12 @@ class Detection:
     """How its rows become records; None where nothing is converted."""
 
 
-def detect(sample: Sample, asked: str | None = None) -> Detection:
-    """Decide the layout of one file from its sample; `asked` overrides the decision, not the figures.
+def detect(sample: Sample, reading: Reading = AS_DETECTED) -> Detection:
+    """Decide the layout of one file from its sample; `reading` overrides the decision, not the figures.
 
-    Raises FinetuiError (exit 2) where `asked` is no layout that can be converted.
+    Raises FinetuiError (exit 2) where `reading` asks for no layout that can be converted.
     """
+    asked = reading.format
     if asked is not None and asked not in CONVERTED:
         known = ", ".join(CONVERTED)
         raise FinetuiError(Problem("data.unknown-format", {"format": asked, "known": known}), USAGE)

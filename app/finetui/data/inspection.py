@@ -7,15 +7,16 @@ from pathlib import Path
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.reader import open_input
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
 
 
-def inspect(paths: Sequence[Path], *, format: str | None = None, stage: str | None = None) -> Inspection:
-    """What the data under `paths` is; `format` overrides the detection, `stage` is what it is wanted for.
+def inspect(paths: Sequence[Path], reading: Reading = AS_DETECTED) -> Inspection:
+    """What the data under `paths` is; `reading` overrides the detection.
 
-    Raises FinetuiError where a file cannot be read, or where the data does not serve `stage`.
+    Raises FinetuiError where a file cannot be read, or where the data does not serve the stage it is wanted for.
     """
-    read = open_input(paths, format)
+    read, stage = open_input(paths, reading), reading.stage
     for _ in read.read():
         pass
     inspection = Inspection(read)

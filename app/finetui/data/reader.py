@@ -12,6 +12,7 @@ from finetui.data.containers import DataFile, rows
 from finetui.data.detect import Detection, detect
 from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
 from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Tally, text_notes
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.sample import take
 from finetui.data.sources import find_files
 from finetui.data.streams import opened
@@ -127,7 +128,8 @@ class Input:
         notes: list[Note] = []
         number = rejected = 0
         with opened(report.file.path, name) as source:
-            for value, raw, line, byte in rows(report.file, source.stream):
+            found = rows(report.file, source.stream)
+            for value, raw, line, byte in adapter.expand(found) if adapter.expand else found:
                 number += 1
                 place = Place(name, number, line, byte)
                 try:
@@ -162,7 +164,7 @@ class Input:
             report.sha256 = source.sha256()
 
 
-def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
+def open_input(paths: Sequence[Path], reading: Reading = AS_DETECTED) -> Input:
     """Find the files under `paths` and recognise each.
 
     Raises FinetuiError with every obstacle, before anything is converted.
@@ -172,7 +174,7 @@ def open_input(paths: Sequence[Path], format: str | None = None) -> Input:
     problems: list[Problem] = []
     for file in files:
         try:
-            reports.append(FileReport(file, detect(take(file), format)))
+            reports.append(FileReport(file, detect(take(file), reading)))
         except FinetuiError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             exit_code = error.exit_code

@@ -10,6 +10,7 @@ from typing import Any
 from finetui.core.errors import FinetuiError
 from finetui.core.text import one_line
 from finetui.data.reader import Input, Record, Rejected, open_input
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection, over_limit
 
 
@@ -73,8 +74,8 @@ class Records:
 
 def iter_records(
     paths: Sequence[Path],
+    reading: Reading = AS_DETECTED,
     *,
-    format: str | None = None,
     accept_rejected: bool = False,
     on_problem: Callable[[Rejected], None] | None = None,
 ) -> Records:
@@ -82,7 +83,7 @@ def iter_records(
 
     Raises FinetuiError where a file cannot be read, or where the layout is none that can be converted.
     """
-    read = open_input(paths, format)
+    read = open_input(paths, reading)
     records = Records(read, accept_rejected, on_problem)
     refused = records.inspection.refusals()
     if refused:

@@ -15,7 +15,7 @@ import pytest
 
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
-from finetui.data import convert, inspect, iter_records
+from finetui.data import Reading, convert, inspect, iter_records
 from tests.unit.data.write import ALPACA, MESSAGES, SHAREGPT, jsonl, put, records
 
 pytestmark = pytest.mark.unit
@@ -140,20 +140,20 @@ def test_a_file_of_two_layouts_asks_which_is_meant(tmp_path: Path) -> None:
     asked = inspect([tmp_path / "x"]).to_json()
     assert [option["value"] for option in asked["question"]["options"]] == ["alpaca", "messages"]
     assert asked["question"]["default"] == "alpaca"
-    other = inspect([tmp_path / "x"], format="messages")
+    other = inspect([tmp_path / "x"], Reading(format="messages"))
     assert (other.format, other.input.usable) == ("messages", 27)
 
 
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(FinetuiError) as raised:
-        inspect([put(tmp_path / "x", MESSAGES)], format="mesages")
+        inspect([put(tmp_path / "x", MESSAGES)], Reading(format="mesages"))
     assert raised.value.exit_code == 2
     assert "messages" in str(raised.value.problems[0].expected())
 
 
 def test_data_that_does_not_serve_the_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FinetuiError):
-        inspect([put(tmp_path / "x", MESSAGES)], stage="dpo")
+        inspect([put(tmp_path / "x", MESSAGES)], Reading(stage="dpo"))
 
 
 def test_records_come_with_their_place_and_their_sources(tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finetui.data.problems import Note, Saying
+from finetui.data.splitter import Row
 
 Convert = Callable[[Any, list[Note]], dict[str, Any]]
 """A row to its canonical record; reported codes are appended to the notes.
 
 Raises RowProblem where the row is to be set aside.
 """
+
+
+Expand = Callable[[Iterable[Row]], Iterator[Row]]
+"""The rows of a container to the rows that are counted, where one is not the other (threads of a forest, instances)."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Adapter:
     cue: Saying
     """What gave the layout away."""
     convert: Convert
+    expand: Expand | None = None
+    """Run over the container's rows before `convert`; None where a row is a row."""
 
 
 @dataclass(frozen=True)
