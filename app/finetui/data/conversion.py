@@ -14,19 +14,20 @@ from finetui.core.files import replacing, write_json
 from finetui.data.reader import Input, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Conversion, Inspection
+from finetui.data.sources import Spec
 
 _WRITTEN = ("data.jsonl", "rejected.jsonl", "report.json")
 
 
 def convert(
-    paths: Sequence[Path], out: Path, reading: Reading = AS_DETECTED, *, accept_rejected: bool = False
+    specs: Sequence[Spec], out: Path, reading: Reading = AS_DETECTED, *, accept_rejected: bool = False
 ) -> Conversion:
-    """Convert the data under `paths` into the folder `out`; data that is no training data gets report.json alone.
+    """Convert the data that `specs` name into the folder `out`; data that is no training data gets report.json alone.
 
     Raises FinetuiError where a file cannot be read to its end, or would be written over; OSError where `out` cannot be
     written.
     """
-    read = open_input(paths, reading)
+    read = open_input(specs, reading)
     written = [out / name for name in _WRITTEN]
     if eaten := [file for file in read.files if any(_is_same(file.file.path, path) for path in written)]:
         raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)

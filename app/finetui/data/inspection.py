@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.reader import open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
+from finetui.data.sources import Spec
 
 
-def inspect(paths: Sequence[Path], reading: Reading = AS_DETECTED) -> Inspection:
-    """What the data under `paths` is; `reading` overrides the detection.
+def inspect(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> Inspection:
+    """What the data that `specs` name is; `reading` overrides the detection.
 
     Raises FinetuiError where a file cannot be read, or where the data does not serve the stage it is wanted for.
     """
-    read, stage = open_input(paths, reading), reading.stage
+    read, stage = open_input(specs, reading), reading.stage
     for _ in read.read():
         pass
     inspection = Inspection(read)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.containers import DataFile, rows
 from finetui.data.detect import Detection, detect
+from finetui.data.found import FoundFile
 from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
-from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Tally, text_notes
+from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Saying, Tally, text_notes
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.sample import take
-from finetui.data.sources import find_files
+from finetui.data.sources import Spec, find_files
 from finetui.data.streams import opened
 
 REJECTED_LIMIT = 0.01
@@ -25,13 +25,18 @@ REJECTED_LIMIT = 0.01
 class FileReport:
     """One file after its pass."""
 
-    file: DataFile
+    found: FoundFile
     detection: Detection
     sha256: str = ""
     """Of the file's own bytes."""
     total: int = 0
     usable: int = 0
     repaired: int = 0
+
+    @property
+    def file(self) -> DataFile:
+        """What it is made of."""
+        return self.found.file
 
     @property
     def rejected(self) -> int:
@@ -63,10 +68,10 @@ class Input:
     """The files of one call: found, sampled, recognised, and read in order by `read`."""
 
     files: list[FileReport]
-    left_out: list[str]
-    """Files of a folder that hold no JSON, harmless to show."""
+    notes: list[Saying]
+    """What is to be said of the search for them: files left out, splits not read."""
     asked: tuple[str, ...]
-    """The paths as the user named them."""
+    """The data as the user named it."""
     tally: Tally = field(default_factory=Tally)
     _seen: set[int] = field(default_factory=set)
 
@@ -164,23 +169,23 @@ class Input:
             report.sha256 = source.sha256()
 
 
-def open_input(paths: Sequence[Path], reading: Reading = AS_DETECTED) -> Input:
-    """Find the files under `paths` and recognise each.
+def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> Input:
+    """Find the files that `specs` name and recognise each.
 
     Raises FinetuiError with every obstacle, before anything is converted.
     """
-    files, left_out = find_files(paths)
+    files, notes = find_files(specs, reading)
     reports: list[FileReport] = []
     problems: list[Problem] = []
-    for file in files:
+    for found in files:
         try:
-            reports.append(FileReport(file, detect(take(file), reading)))
+            reports.append(FileReport(found, detect(take(found.file), found.reading)))
         except FinetuiError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             exit_code = error.exit_code
     if problems:
         raise FinetuiError(problems, exit_code)
-    return Input(reports, left_out, tuple(map(str, paths)))
+    return Input(reports, notes, tuple(map(str, specs)))
 
 
 def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[str, Any]], notes: list[Note]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from finetui.core.errors import FinetuiError
@@ -12,6 +11,7 @@ from finetui.core.text import one_line
 from finetui.data.reader import Input, Record, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection, over_limit
+from finetui.data.sources import Spec
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class Records:
 
 
 def iter_records(
-    paths: Sequence[Path],
+    specs: Sequence[Spec],
     reading: Reading = AS_DETECTED,
     *,
     accept_rejected: bool = False,
     on_problem: Callable[[Rejected], None] | None = None,
 ) -> Records:
-    """Open the data under `paths` for one pass over its canonical records.
+    """Open the data that `specs` name for one pass over its canonical records.
 
     Raises FinetuiError where a file cannot be read, or where the layout is none that can be converted.
     """
-    read = open_input(paths, reading)
+    read = open_input(specs, reading)
     records = Records(read, accept_rejected, on_problem)
     refused = records.inspection.refusals()
     if refused:

@@ -43,10 +43,7 @@ class Inspection:
         said = [sentence for report in self.input.files for sentence in report.detection.evidence]
         if len({report.detection.seen for report in self.input.files}) > 1:
             said.insert(0, Saying("data.cue-mixed", {"formats": self._formats()}))
-        if self.input.left_out:
-            names = ", ".join(self.input.left_out[:5])
-            said.append(Saying("data.cue-left-out", {"count": len(self.input.left_out), "names": names}))
-        return said
+        return said + self.input.notes
 
     def refusals(self) -> list[Problem]:
         """Why nothing can be converted; empty where it can."""

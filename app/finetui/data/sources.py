@@ -8,59 +8,72 @@ from pathlib import Path
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.containers import DataFile, identify
+from finetui.data.containers import identify
+from finetui.data.found import FoundFile
+from finetui.data.problems import Saying
+from finetui.data.reading import AS_DETECTED, Reading
 
 _SKIPPED_IN_FOLDERS = frozenset({"data.empty-file", "data.not-json", "data.binary"})
 """What a folder may hold beside its data (a README, a licence, a marker) without that being an error."""
+_NAMED = 5
 
 
-def find_files(paths: Sequence[Path]) -> tuple[list[DataFile], list[str]]:
-    """The data files under `paths` in order, and the names of files that were left out of folders.
+Spec = str | Path
+"""What a user may name as data."""
+
+
+def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[list[FoundFile], list[Saying]]:
+    """The data files that `specs` name, in order, each with its own reading; and what is to be said of the search.
 
     Raises FinetuiError with every path that is absent, empty, unreadable or no data.
     """
-    files: list[DataFile] = []
-    left_out: list[str] = []
+    files: list[FoundFile] = []
+    notes: list[Saying] = []
     problems: list[Problem] = []
-    for path in paths:
+    for spec in specs:
+        path = Path(spec)
         if path.is_dir():
-            _from_folder(path, files, left_out, problems)
+            _from_folder(path, reading, files, notes, problems)
         elif not path.exists():
             problems.append(_absent(path))
         elif not path.is_file():
             problems.append(Problem("data.not-a-file", {}, str(path)))
         else:
-            _add(path, files, problems)
+            _add(path, str(path), reading, files, problems)
     if problems:
         raise FinetuiError(problems)
-    return files, left_out
+    return files, notes
 
 
-def _add(path: Path, files: list[DataFile], problems: list[Problem]) -> None:
+def _add(path: Path, dataset: str, reading: Reading, files: list[FoundFile], problems: list[Problem]) -> None:
     try:
-        files.append(identify(path, str(path)))
+        files.append(FoundFile(identify(path, str(path)), reading, dataset))
     except FinetuiError as error:
         problems.extend(error.problems)
 
 
-def _from_folder(folder: Path, files: list[DataFile], left_out: list[str], problems: list[Problem]) -> None:
+def _from_folder(
+    folder: Path, reading: Reading, files: list[FoundFile], notes: list[Saying], problems: list[Problem]
+) -> None:
     """Every data file below a folder; of a folder that `convert` has written, its data alone."""
     if _is_converted(folder):
-        _add(folder / "data.jsonl", files, problems)
+        _add(folder / "data.jsonl", str(folder), reading, files, problems)
         return
     try:
         inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     except OSError as error:
         problems.append(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
         return
-    before, problems_before = len(files), len(problems)
+    before, problems_before, left_out = len(files), len(problems), list[str]()
     for path in inside:
         found: list[Problem] = []
-        _add(path, files, found)
+        _add(path, str(folder), reading, files, found)
         if found and all(problem.code in _SKIPPED_IN_FOLDERS for problem in found):
             left_out.append(one_line(str(path)))
         else:
             problems.extend(found)
+    if left_out:
+        notes.append(Saying("data.cue-left-out", {"count": len(left_out), "names": ", ".join(left_out[:_NAMED])}))
     if len(files) == before and len(problems) == problems_before:
         problems.append(Problem("data.no-data-in-folder", {"count": len(inside)}, str(folder)))
 
