@@ -27,15 +27,21 @@ _EXAMPLES = 2
 
 @command("inspect")
 @_PATHS
+@option("--other-tools", is_flag=True, help_code="elsewhere.opt-other-tools")
 @reading_options
-def inspect_command(output: Output, paths: tuple[Path, ...], reading: Reading) -> int:
+def inspect_command(output: Output, paths: tuple[Path, ...], other_tools: bool, reading: Reading) -> int:
     """Say what the data is, why, and what is wrong with it."""
+    from finetui.cli.elsewhere import show
     from finetui.data import inspect
+    from finetui.data.elsewhere import compare
 
     inspection = inspect(paths, reading)
-    output.result(inspection.to_json())
+    comparisons = compare(inspection.input.files) if other_tools else []
+    told = {"other_tools": [comparison.to_json() for comparison in comparisons]} if other_tools else {}
+    output.result({**inspection.to_json(), **told})
     if not output.json:
         output.console().print(describe(inspection))
+        show(comparisons, output.console())
     return DONE
 
 
