@@ -8,8 +8,7 @@ from pathlib import Path
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.containers import identify
-from finetui.data.found import FoundFile
+from finetui.data.found import Dataset, FoundFile, Search
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
 
@@ -27,55 +26,48 @@ def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[l
 
     Raises FinetuiError with every path that is absent, empty, unreadable or no data.
     """
-    files: list[FoundFile] = []
-    notes: list[Saying] = []
-    problems: list[Problem] = []
+    search = Search()
     for spec in specs:
         path = Path(spec)
+        dataset = Dataset(str(path), reading)
         if path.is_dir():
-            _from_folder(path, reading, files, notes, problems)
+            _from_folder(path, dataset, search)
         elif not path.exists():
-            problems.append(_absent(path))
+            search.refuse(_absent(path))
         elif not path.is_file():
-            problems.append(Problem("data.not-a-file", {}, str(path)))
+            search.refuse(Problem("data.not-a-file", {}, str(path)))
         else:
-            _add(path, str(path), reading, files, problems)
-    if problems:
-        raise FinetuiError(problems)
-    return files, notes
+            search.add(path, dataset)
+    if search.problems:
+        raise FinetuiError(search.problems, search.exit_code)
+    return search.files, search.notes
 
 
-def _add(path: Path, dataset: str, reading: Reading, files: list[FoundFile], problems: list[Problem]) -> None:
-    try:
-        files.append(FoundFile(identify(path, str(path)), reading, dataset))
-    except FinetuiError as error:
-        problems.extend(error.problems)
-
-
-def _from_folder(
-    folder: Path, reading: Reading, files: list[FoundFile], notes: list[Saying], problems: list[Problem]
-) -> None:
+def _from_folder(folder: Path, dataset: Dataset, search: Search) -> None:
     """Every data file below a folder; of a folder that `convert` has written, its data alone."""
     if _is_converted(folder):
-        _add(folder / "data.jsonl", str(folder), reading, files, problems)
+        search.add(folder / "data.jsonl", dataset)
         return
     try:
         inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     except OSError as error:
-        problems.append(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
+        search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
         return
-    before, problems_before, left_out = len(files), len(problems), list[str]()
+    here, left_out = Search(), list[str]()
     for path in inside:
-        found: list[Problem] = []
-        _add(path, str(folder), reading, files, found)
-        if found and all(problem.code in _SKIPPED_IN_FOLDERS for problem in found):
+        one = Search()
+        one.add(path, dataset)
+        if one.problems and all(problem.code in _SKIPPED_IN_FOLDERS for problem in one.problems):
             left_out.append(one_line(str(path)))
         else:
-            problems.extend(found)
+            here.files += one.files
+            here.refuse(*one.problems)
     if left_out:
-        notes.append(Saying("data.cue-left-out", {"count": len(left_out), "names": ", ".join(left_out[:_NAMED])}))
-    if len(files) == before and len(problems) == problems_before:
-        problems.append(Problem("data.no-data-in-folder", {"count": len(inside)}, str(folder)))
+        search.note("data.cue-left-out", count=len(left_out), names=", ".join(left_out[:_NAMED]))
+    if not here.files and not here.problems:
+        here.refuse(Problem("data.no-data-in-folder", {"count": len(inside)}, str(folder)))
+    search.files += here.files
+    search.refuse(*here.problems)
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
