@@ -20,6 +20,8 @@ class Reading:
     """What one row of a plain text file is: `line` or `paragraph` (text between blank lines)."""
     keep_meta: bool = True
     """Whether columns beside the conversation are kept under `meta`."""
+    fill: Mapping[str, str] = field(default_factory=dict)
+    """Placeholder to the text that takes its place: `name` for `{{name}}`."""
 
 
 AS_DETECTED = Reading()
