@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from finetui.data.problems import Note, Saying
@@ -33,6 +33,10 @@ class Adapter:
     """Run over the container's rows before `convert`; None where a row is a row."""
 
 
+Fit = Callable[[Sequence[Any]], Adapter]
+"""Fits a layout to its sampled rows."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """One layout of the inventory."""
@@ -44,5 +48,7 @@ class Layout:
     """What gives it away, in one technical phrase."""
     stage: str | None = None
     """The stage that its records serve; None where it cannot be converted."""
-    fit: Callable[[Sequence[Any]], Adapter] | None = None
-    """Fit the layout to its sampled rows; None where it is known by sight, so as not to be taken for another."""
+    fit: Fit | None = None
+    """Fit the layout to its sampled rows; None where nothing of it can be converted."""
+    also: Mapping[str, Fit] = field(default_factory=dict)
+    """Other stages that its rows can be read for when asked, and how."""
