@@ -12,6 +12,8 @@ from finetui.data.reading import AS_DETECTED, Reading
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 """What rows are for: to be trained, to be evaluated while training, to be kept for afterwards."""
+PART_FILES = {TRAIN: "data.jsonl", VALIDATION: "validation.jsonl", TEST: "test.jsonl"}
+"""What `convert` calls the file of a part."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class Search:
     exit_code: int = BAD_INPUT
     """Of the first problem."""
 
-    def add(self, path: Path, dataset: Dataset) -> None:
+    def add(self, path: Path, dataset: Dataset, part: str = TRAIN) -> None:
         """Identify one file and keep it, or what is wrong with it."""
         try:
-            self.files.append(FoundFile(identify(path, str(path)), dataset))
+            self.files.append(FoundFile(identify(path, str(path)), dataset, part))
         except FinetuiError as error:
             self.refuse(*error.problems)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from finetui.core.errors import FinetuiError, Problem
+from finetui.data.choose.placeholders import Filling
 from finetui.data.containers import DataFile, rows
 from finetui.data.detect import Detection, detect
-from finetui.data.found import FoundFile
+from finetui.data.found import TRAIN, VALIDATION, FoundFile
 from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
 from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Saying, Tally, text_notes
 from finetui.data.reading import AS_DETECTED, Reading
@@ -73,6 +74,10 @@ class Input:
     asked: tuple[str, ...]
     """The data as the user named it."""
     tally: Tally = field(default_factory=Tally)
+    filling: Filling = field(default_factory=lambda: Filling({}))
+    """Texts for placeholders, and where they were put."""
+    current: FileReport | None = None
+    """The file that the record given last stands in."""
     _seen: set[int] = field(default_factory=set)
 
     @property
@@ -113,6 +118,7 @@ class Input:
         """
         problems: list[Problem] = []
         for report in self.files:
+            self.current = report
             try:
                 if self.converts:
                     yield from self._records(report, on_rejected)
@@ -169,23 +175,28 @@ class Input:
             report.sha256 = source.sha256()
 
 
-def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> Input:
-    """Find the files that `specs` name and recognise each.
+def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation: Sequence[Spec] = ()) -> Input:
+    """Find the files that `specs` name, and those of `evaluation`, which are not trained; and recognise each.
 
     Raises FinetuiError with every obstacle, before anything is converted.
     """
     files, notes = find_files(specs, reading)
+    if evaluation:
+        held, more = find_files(evaluation, reading)
+        files += [replace(found, part=VALIDATION) for found in held if found.part == TRAIN]
+        notes += more
+    filling = Filling(reading.fill)
     reports: list[FileReport] = []
     problems: list[Problem] = []
     for found in files:
         try:
-            reports.append(FileReport(found, detect(take(found.file), found.reading)))
+            reports.append(FileReport(found, filling.onto(detect(take(found.file), found.reading))))
         except FinetuiError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             exit_code = error.exit_code
     if problems:
         raise FinetuiError(problems, exit_code)
-    return Input(reports, notes, tuple(map(str, specs)))
+    return Input(reports, notes, tuple(map(str, specs)), filling=filling)
 
 
 def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[str, Any]], notes: list[Note]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.found import Dataset, FoundFile, Search
+from finetui.data.found import PART_FILES, PARTS, Dataset, FoundFile, Search
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
 
@@ -44,9 +44,11 @@ def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[l
 
 
 def _from_folder(folder: Path, dataset: Dataset, search: Search) -> None:
-    """Every data file below a folder; of a folder that `convert` has written, its data alone."""
+    """Every data file below a folder; of a folder that `convert` has written, its parts alone."""
     if _is_converted(folder):
-        search.add(folder / "data.jsonl", dataset)
+        for part in PARTS:
+            if (folder / PART_FILES[part]).is_file():
+                search.add(folder / PART_FILES[part], dataset, part)
         return
     try:
         inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
