@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetui.core import home
+from finetui.core.caches import children, hub_roots, modelscope_roots, snapshots
 
 DEMO = "demo"
 """The name of the model that finetui makes itself."""
@@ -21,7 +22,7 @@ def origin(folder: Path) -> tuple[str, str | None, str | None]:
     if place.parent.name == _SNAPSHOTS and place.parent.parent.name.startswith("models--"):
         hub_id = place.parent.parent.name.removeprefix("models--").replace("--", "/")
         return hub_id.rpartition("/")[2], hub_id, place.name
-    for root in _modelscope_roots():
+    for root in modelscope_roots("models"):
         if place.is_relative_to(root) and len(place.relative_to(root).parts) == 2:
             hub_id = place.relative_to(root).as_posix().replace("___", ".")
             return hub_id.rpartition("/")[2], hub_id, None
@@ -37,22 +38,22 @@ def named(reference: str) -> Iterator[Path]:
         yield root / reference
         if root.name == reference:
             yield root
-    for hub in _hub_roots():
+    for hub in hub_roots():
         yield from _snapshots(hub / f"models--{reference.replace('/', '--')}")
-    for root in _modelscope_roots():
+    for root in modelscope_roots("models"):
         yield root / reference.replace(".", "___")
         yield root / reference
 
 
 def everywhere() -> Iterator[Path]:
     """Every folder of a known place that has a config.json."""
-    candidates = _children(home.home() / "models")
+    candidates = children(home.home() / "models")
     for root in given_roots():
-        candidates += [root, *_children(root), *(grandchild for c in _children(root) for grandchild in _children(c))]
-    for hub in _hub_roots():
+        candidates += [root, *children(root), *(grandchild for c in children(root) for grandchild in children(c))]
+    for hub in hub_roots():
         candidates += [snapshot for repository in sorted(hub.glob("models--*")) for snapshot in _snapshots(repository)]
-    for root in _modelscope_roots():
-        candidates += [model for owner in _children(root) for model in _children(owner)]
+    for root in modelscope_roots("models"):
+        candidates += [model for owner in children(root) for model in children(owner)]
     seen: set[Path] = set()
     for folder in candidates:
         if (folder / "config.json").is_file() and (real := folder.resolve()) not in seen:
@@ -66,34 +67,6 @@ def given_roots() -> list[Path]:
     return [Path(path).expanduser() for path in paths if path]
 
 
-def _hub_roots() -> list[Path]:
-    """The hub caches by huggingface_hub's rules: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return [Path(cache).expanduser()]
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    hf_home = os.environ.get("HF_HOME") or f"{cache_home}/huggingface"
-    return [Path(hf_home).expanduser() / "hub"]
-
-
-def _modelscope_roots() -> list[Path]:
-    """The ModelScope cache: OWNER/NAME in it or in its `models/`, where dots may stand as three underscores."""
-    cache = os.environ.get("MODELSCOPE_CACHE")
-    roots = [Path(cache).expanduser()] if cache else [Path("~/.cache/modelscope/hub").expanduser()]
-    return [below.absolute() for root in roots for below in (root / "models", root, root / "hub" / "models")]
-
-
 def _snapshots(repository: Path) -> list[Path]:
-    """The revisions of one repository in the hub cache: that of `main` first, then the newest."""
-    try:
-        main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        main = ""
-    found = [path for path in _children(repository / _SNAPSHOTS) if (path / "config.json").is_file()]
-    return sorted(found, key=lambda path: (path.name != main, -path.stat().st_mtime, path.name))
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:  # a place that is not there, or not ours to read, holds no model for us
-        return []
+    """The revisions of one repository in the hub cache that hold a model, the likeliest first."""
+    return [path for path in snapshots(repository) if (path / "config.json").is_file()]
