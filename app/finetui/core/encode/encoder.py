@@ -14,33 +14,18 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from finetui.core.encode.encoded import Encoded, labelled
 from finetui.core.encode.jinja import EncodeError, Message, render_adapted
 from finetui.core.encode.marks import Marker, Parsed
+from finetui.core.encode.plain import encode_segments, encode_text, encode_tokens
 from finetui.core.encode.reading import Reading, read
 from finetui.core.encode.template import Template
 from finetui.core.encode.turns import Frame, Span, first_stop, spans_of
 from finetui.core.errors import Problem
 
-NOT_TRAINED = -100
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One training row."""
-
-    text: str
-    """The rendering; for raw text, the text."""
-    input_ids: list[int]
-    labels: list[int]
-    """The ids where they are trained, -100 where not; as long as `input_ids`."""
-    spans: tuple[Span, ...]
-    """What of the text is trained, by character offsets."""
-    omitted: tuple[tuple[int, str], ...] = ()
-    """Message and part (thinking, a system prompt) that the template leaves out of this rendering, or cuts."""
-
 
 def encode(record: Mapping[str, Any], tokenizer: Tokenizer, template: Template) -> Encoded:
-    """Encode one canonical record of kind `chat` or `text` as one row.
+    """Encode one canonical record that is trained as one row.
 
     Raises EncodeError where the template refuses the messages, or where one row cannot hold all trained turns.
     """
@@ -51,14 +36,20 @@ def encode(record: Mapping[str, Any], tokenizer: Tokenizer, template: Template) 
 
 
 def encode_rows(record: Mapping[str, Any], tokenizer: Tokenizer, template: Template) -> tuple[Encoded, ...]:
-    """Encode one canonical record: one row, or one for each trained turn where only serving's rendering locates them.
+    """Encode one record of kind chat, text, segments or tokens: one row, mostly.
 
-    Raises EncodeError where the template refuses the messages, or where a trained turn cannot be located.
+    A conversation becomes a row for each trained turn where only serving's rendering locates them.
+    Raises EncodeError where the template refuses the messages, where a trained turn cannot be located, or where the
+    tokenizer has no such token.
     """
     if "messages" in record:
         return _encode_chat(record["messages"], record.get("tools"), tokenizer, template)
+    if "segments" in record:
+        return (encode_segments(record["segments"], tokenizer),)
     if "text" in record:
-        return (_encode_text(record["text"], tokenizer, template),)
+        return (encode_text(record["text"], tokenizer, template),)
+    if "input_ids" in record:
+        return (encode_tokens(record, tokenizer),)
     raise EncodeError(Problem("encode.unknown-kind", {"keys": ", ".join(map(str, record))}))
 
 
@@ -85,13 +76,6 @@ def render(
     """
     reading = read(template, bool(tools))
     return render_adapted(template, reading.adapt(messages), tools or None, add_generation_prompt)
-
-
-def _encode_text(text: str, tokenizer: Tokenizer, template: Template) -> Encoded:
-    ids = tokenizer.encode(text, add_special_tokens=True).ids
-    if template.eos_id is not None and (not ids or ids[-1] != template.eos_id):
-        ids = [*ids, template.eos_id]
-    return Encoded(text, ids, list(ids), (Span(0, len(text), 0, "text"),))
 
 
 def _encode_chat(
@@ -172,24 +156,7 @@ def _tokenized(
 ) -> Encoded:
     encoding = tokenizer.encode(text, add_special_tokens=False)
     ids = encoding.ids
-    return Encoded(text, ids, _labels(ids, encoding.offsets, spans), spans, omitted)
-
-
-def _labels(ids: list[int], offsets: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[int]:
-    """Labels from the characters that tokens cover; a token of no characters counts where it stands.
-
-    Tokenizers may leave a token's spaces out of its offsets, down to nothing.
-    """
-    labels = [NOT_TRAINED] * len(ids)
-    following = 0
-    for index, (start, end) in enumerate(offsets):
-        while following < len(spans) and spans[following].end <= start:
-            following += 1
-        if following == len(spans):
-            break
-        if spans[following].start < end or start == end == spans[following].start:
-            labels[index] = ids[index]
-    return labels
+    return Encoded(text, ids, labelled(ids, encoding, spans), spans, omitted)
 
 
 @lru_cache(maxsize=8)
