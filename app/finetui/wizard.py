@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +14,11 @@ from finetui.core import jobs
 from finetui.core.encode import Template, load_template, load_tokenizer
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.jobs import Progress
-from finetui.core.knobs import parse_assignments
-from finetui.data.records import Records, iter_records
+from finetui.core.knobs import locked_under, parse_assignments
+from finetui.data.choose.choosing import Choosing
+from finetui.data.choose.chosen import ChosenRecords, open_datasets
+from finetui.data.choose.tokens import token_counter
+from finetui.data.reading import AS_DETECTED, Reading
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_model
@@ -50,6 +53,10 @@ class Draft:
     """The interpreter that will train."""
     accept_rejected: bool = False
     """Go on although more than 1 % of the rows are rejected."""
+    reading: Reading = AS_DETECTED
+    """How the data is to be read, where that is not left to the detection."""
+    evaluation: tuple[str, ...] = ()
+    """Data that is evaluated and never trained."""
 
 
 def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
@@ -60,25 +67,30 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     wrong = _Wrong()
     recipe = wrong.attempt(lambda: load_recipe(draft.recipe))
     overrides = wrong.attempt(lambda: parse_assignments(draft.assignments))
-    records = wrong.attempt(lambda: _records(draft))
+    inputs = wrong.attempt(lambda: open_datasets(draft.data, draft.reading, draft.evaluation))
     model = wrong.attempt(lambda: identify(find_model(draft.model, on_progress)))
     environment = wrong.attempt(lambda: jobs.run("environment", {}, python=draft.python))
     encoding = wrong.attempt(lambda: _encoding(model.folder, draft.template)) if model else None
+    asked = {**recipe.values, **overrides} if recipe and overrides is not None else {}
+    choosing = wrong.attempt(lambda: Choosing.of(asked))
     if draft.out.exists():
         wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
     wrong.judge()
     assert recipe is not None
     assert overrides is not None
-    assert records is not None
+    assert inputs is not None
+    assert choosing is not None
     assert model is not None
     assert encoding is not None
     assert environment is not None
     tokenizer, template = encoding
+    count = token_counter(tokenizer, template)
+    records = ChosenRecords(inputs, choosing, count, accept_rejected=draft.accept_rejected)
     machine = probe()
     layers = [name.removesuffix(".weight") for name in read_weights(model.folder, []).names if name.endswith(".weight")]
 
     def longest() -> int:
-        return measure(_messages(_records(draft)), tokenizer, template).longest
+        return measure((chosen.record.record for chosen in records), tokenizer, template).longest
 
     settings = resolve(recipe, overrides, model, layers, longest, machine)
     plan = LockPlan(
@@ -89,7 +101,8 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         model=model,
         template=template,
         sources=lambda: [source.to_json() for source in records.sources],
-        settings={name: (choice.value, choice.reason) for name, choice in settings.choices.items()},
+        chosen=records.report,
+        settings={name: settings.locked(name) for name in locked_under("training")},
         rows_per_step=settings.rows_per_step,
         world_size=settings.world_size,
         steps=settings.steps,
@@ -98,22 +111,14 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         threads=settings.number("omp_num_threads"),
         accept_rejected=draft.accept_rejected,
     )
-    locked = write_bundle(draft.out, plan, _messages(records), tokenizer, on_progress=on_progress)
-    return Locked(locked.path, locked.id, (*settings.warnings, *locked.warnings))
+    parts = ((chosen.part, chosen.record.record) for chosen in records)
+    locked = write_bundle(draft.out, plan, parts, tokenizer, on_progress=on_progress)
+    return Locked(locked.path, locked.id, (*settings.warnings, *records.warnings(), *locked.warnings))
 
 
 def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:
     tokenizer = load_tokenizer(folder)
     return tokenizer, load_template(folder, tokenizer, choice)
-
-
-def _records(draft: Draft) -> Records:
-    return iter_records([Path(path) for path in draft.data], accept_rejected=draft.accept_rejected)
-
-
-def _messages(records: Records) -> Iterator[Mapping[str, Any]]:
-    """What is trained of each record: its own keys, without where it came from."""
-    return (found.record for found in records)
 
 
 def _hardware(machine: Machine, settings: Settings, environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from finetui import __version__
 from finetui.bundles import launch, manifest, schema, trust
 from finetui.bundles.folder import LOCK
 from finetui.bundles.plan import NAME, LockPlan
-from finetui.bundles.prepare import Prepared, Rules, prepare
+from finetui.bundles.prepare import PartRecord, Prepared, Rules, prepare
 from finetui.bundles.trust import TRAINER
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import naming, write_json, write_text
@@ -43,7 +43,7 @@ class Locked:
 def write_bundle(
     out: Path,
     plan: LockPlan,
-    records: Iterable[Mapping[str, Any]],
+    records: Iterable[PartRecord],
     tokenizer: Tokenizer,
     *,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
@@ -76,10 +76,10 @@ def write_bundle(
 
 def lock_document(plan: LockPlan, prepared: Prepared) -> dict[str, Any]:
     """`lock.json`."""
-    model = plan.model
+    model, chosen = plan.model, plan.chosen()
     return {
         "version": schema.VERSION,
-        "revision": schema.REVISION,
+        "revision": schema.REVISION if chosen else 0,
         "finetui": __version__,
         "name": plan.name,
         "stage": plan.stage,
@@ -98,6 +98,8 @@ def lock_document(plan: LockPlan, prepared: Prepared) -> dict[str, Any]:
             "sources": [dict(source) for source in plan.sources()],
             "train": prepared.train,
             "eval": prepared.eval,
+            **({"test": prepared.test} if prepared.test else {}),
+            **({"chosen": dict(chosen)} if chosen else {}),
             "set_aside": prepared.set_aside,
             "order": {"rule": "shuffle-each-epoch", "seed": plan.value("seed")},
         },
@@ -120,8 +122,6 @@ def _rules(plan: LockPlan) -> Rules:
         overlong=plan.value("overlong"),
         vocab_size=plan.model.vocab_size,
         stop_ids=tuple(plan.template.stop_ids),
-        seed=plan.value("seed"),
-        eval_share=plan.eval_share,
         accept_rejected=plan.accept_rejected,
     )
 

@@ -35,7 +35,7 @@ class LockPlan:
     sources: Callable[[], Sequence[Mapping[str, Any]]]
     """The data files, as they stand in the lock: name, sha256, bytes, format, mapping, rows. Asked once all is read."""
     settings: Mapping[str, tuple[Any, str]]
-    """Every knob with its value and the reason for it; `max_length`, `overlong` and `seed` are read here."""
+    """Every knob of the training with its value and its reason; `max_length`, `overlong` and `seed` are read here."""
     rows_per_step: int
     """Rows per optimizer step, over all processes."""
     world_size: int
@@ -48,8 +48,8 @@ class LockPlan:
     """The hardware kind that this is resolved for."""
     threads: int
     """CPU threads of each process."""
-    eval_share: float = 0.0
-    """Share of the rows that is kept for evaluation."""
+    chosen: Callable[[], Mapping[str, Any] | None] = lambda: None
+    """How rows were chosen, as it stands in the lock; None where all are trained. Asked once all is read."""
     accept_rejected: bool = False
     """Go on where the template refuses more than one row in a hundred."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,16 @@ from finetui.bundles.rows import UNTRAINED, Lengths, PartWriter, Row
 from finetui.core.encode import EncodeError, Template, encode_rows
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import canonical_json
+from finetui.data.found import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Record = Mapping[str, Any]
+PartRecord = tuple[str, Record]
+"""What a record is for, `train`, `validation` or `test`, and the record."""
 Progress = Callable[[Mapping[str, Any]], None]
+_FILES = {TRAIN: "train", VALIDATION: "eval", TEST: "test"}
 _REFUSED_SHARE = 0.01
 _EXAMPLES = 5
 _REPORT_EVERY = 256
@@ -36,20 +40,17 @@ class Rules:
     """Ids from here on have no embedding."""
     stop_ids: tuple[int, ...]
     """One of these should be the last trained token of a row."""
-    seed: int
-    """Chooses the evaluation rows."""
-    eval_share: float = 0.0
-    """Share of the rows that is kept for evaluation."""
     accept_rejected: bool = False
     """Go on where the template refuses more than one row in a hundred."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written: a part of the lock each, `eval` None where no row is kept for it."""
+    """What was written: a part of the lock each, None where no row is kept for it."""
 
     train: dict[str, Any]
     eval: dict[str, Any] | None
+    test: dict[str, Any] | None
     set_aside: dict[str, int]
     warnings: tuple[Problem, ...]
 
@@ -75,39 +76,38 @@ def rows_of(records: Iterable[Record], tokenizer: Tokenizer, template: Template)
 
 
 def prepare(
-    records: Iterable[Record],
+    records: Iterable[PartRecord],
     tokenizer: Tokenizer,
     template: Template,
     rules: Rules,
     folder: Path,
     on_progress: Progress | None = None,
 ) -> Prepared:
-    """Write `train.parquet`, and `eval.parquet` where rows are kept for it, into `folder`.
+    """Write `train.parquet` into `folder`, and `eval.parquet` and `test.parquet` where rows are kept for them.
 
     Raises FinetuiError where no row is left, where an id has no embedding, or where too many rows are refused.
     """
     sieve = _Sieve(rules)
-    with PartWriter(folder / "train.parquet") as train, PartWriter(folder / "eval.parquet") as held:
-        for number, found in enumerate(rows_of(records, tokenizer, template), 1):
+    asked: set[str] = set()
+    with ExitStack() as stack:
+        parts = {part: stack.enter_context(PartWriter(folder / f"{name}.parquet")) for part, name in _FILES.items()}
+        for number, (part, record) in enumerate(records, 1):
+            asked.add(part)
+            [found] = rows_of([record], tokenizer, template)
             for row in sieve.pass_through(number, found):
-                (held if _is_held(row.record, rules) else train).add(row)
+                parts[part].add(row)
             if on_progress is not None and number % _REPORT_EVERY == 0:
                 on_progress({"stage": "prepare", "done": number})
-    sieve.judge(train.lengths.rows)
+    written = {part: writer.facts() for part, writer in parts.items() if writer.lengths.rows}
+    sieve.judge(parts[TRAIN].lengths.rows)
+    empty = (Problem("choose.part-empty", {"part": part}) for part in _FILES if part in asked and part not in written)
     return Prepared(
-        train=train.facts(),
-        eval=held.facts() if held.lengths.rows else None,
+        train=written[TRAIN],
+        eval=written.get(VALIDATION),
+        test=written.get(TEST),
         set_aside={kind: sieve.counts[kind] for kind in ("refused", "untrained", "overlong")},
-        warnings=sieve.warnings(),
+        warnings=(*sieve.warnings(), *empty),
     )
-
-
-def _is_held(record: str, rules: Rules) -> bool:
-    """Whether a row is kept for evaluation: by its content, so that copies of a row never stand on both sides."""
-    if not rules.eval_share:
-        return False
-    drawn = hashlib.sha256(f"{rules.seed}:{record}".encode()).digest()
-    return int.from_bytes(drawn[:8]) < rules.eval_share * 2**64
 
 
 class _Sieve:

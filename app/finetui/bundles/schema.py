@@ -16,8 +16,11 @@ from finetui.core.messages import t
 
 VERSION = 0
 """The lock format that is written and read here; one with a higher number needs a later finetui."""
-REVISION = 0
-"""Counts what was added to the format without breaking its readers."""
+REVISION = 1
+"""Counts what was added to the format without breaking its readers; a lock states the least that has all it holds.
+
+0: the first. 1: `data.chosen` and `data.test`, where rows were chosen.
+"""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 2**63
 

@@ -48,6 +48,8 @@ class Knob:
     """Greatest value."""
     unit: str = ""
     """Unit of the value."""
+    locked: str = "training"
+    """Where lock.json keeps it: `training`, or `data` where it chooses rows and the trainer never hears of it."""
 
     def expected(self) -> str:
         """What the knob takes, in one phrase, for errors and help."""
@@ -67,6 +69,11 @@ class Knob:
         """Help and trade-off in the language in force."""
         chosen = lang or language()
         return f"{self.help[chosen]}\n{self.trade[chosen]}"
+
+
+def locked_under(place: str) -> list[str]:
+    """The knobs that lock.json keeps under `training` or `data`."""
+    return [name for name, knob in knobs().items() if knob.locked == place]
 
 
 @cache

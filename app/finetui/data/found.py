@@ -10,7 +10,8 @@ from finetui.data.containers import DataFile, identify
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
 
-TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PARTS = (TRAIN, VALIDATION, TEST)
 """What rows are for: to be trained, to be evaluated while training, to be kept for afterwards."""
 PART_FILES = {TRAIN: "data.jsonl", VALIDATION: "validation.jsonl", TEST: "test.jsonl"}
 """What `convert` calls the file of a part."""

@@ -111,6 +111,12 @@ class Input:
         """Whether more rows were set aside than goes without a yes."""
         return self.total - self.usable > REJECTED_LIMIT * self.total
 
+    def afresh(self) -> Input:
+        """The same files, recognised and not yet read."""
+        self.filling.rows.clear()
+        files = [FileReport(report.found, report.detection) for report in self.files]
+        return Input(files, self.notes, self.asked, filling=self.filling)
+
     def read(self, on_rejected: Callable[[Rejected], None] | None = None) -> Iterator[Record]:
         """Every usable row of every file as a record, in order; afterwards the counts, digests and tally are complete.
 

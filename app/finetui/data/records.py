@@ -8,7 +8,8 @@ from typing import Any
 
 from finetui.core.errors import FinetuiError
 from finetui.core.text import one_line
-from finetui.data.reader import Input, Record, Rejected, open_input
+from finetui.data.found import TRAIN
+from finetui.data.reader import FileReport, Input, Record, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection, over_limit
 from finetui.data.sources import Spec
@@ -25,10 +26,32 @@ class DataSource:
     mapping: dict[str, str]
     rows: dict[str, int]
     """`total`, `usable`, `rejected`, `repaired`."""
+    weight: float = 1.0
+    """How often each of its rows was asked for."""
+    part: str = TRAIN
+    """What its rows are for."""
+
+    @classmethod
+    def of(cls, report: FileReport) -> DataSource:
+        """One file after its pass."""
+        found, adapter = report.found, report.detection.adapter
+        counts = {"total": report.total, "usable": report.usable, "rejected": report.rejected}
+        return cls(
+            one_line(found.file.path.name),
+            report.sha256,
+            found.file.bytes,
+            report.detection.format or "",
+            dict(adapter.mapping) if adapter else {},
+            {**counts, "repaired": report.repaired},
+            found.weight,
+            found.part,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of `data.sources` in lock.json."""
-        return asdict(self)
+        """The entry of `data.sources` in lock.json; weight and part only where they say something."""
+        entry = asdict(self)
+        usual = {"weight": 1.0, "part": TRAIN}
+        return {key: value for key, value in entry.items() if key not in usual or value != usual[key]}
 
 
 class Records:
@@ -54,22 +77,7 @@ class Records:
     @property
     def sources(self) -> list[DataSource]:
         """The files read, in order."""
-        return [
-            DataSource(
-                one_line(report.file.path.name),
-                report.sha256,
-                report.file.bytes,
-                report.detection.format or "",
-                dict(report.detection.adapter.mapping) if report.detection.adapter else {},
-                {
-                    "total": report.total,
-                    "usable": report.usable,
-                    "rejected": report.rejected,
-                    "repaired": report.repaired,
-                },
-            )
-            for report in self._read.files
-        ]
+        return [DataSource.of(report) for report in self._read.files]
 
 
 def iter_records(

@@ -38,6 +38,11 @@ class Settings:
     def __getitem__(self, name: str) -> Value:
         return self.choices[name].value
 
+    def locked(self, name: str) -> tuple[Value, str]:
+        """The value of a knob and its reason."""
+        choice = self.choices[name]
+        return choice.value, choice.reason
+
     def number(self, name: str) -> int:
         """The value of a whole-number knob."""
         value = self[name]

@@ -59,7 +59,8 @@ def lock(tiny_model: Path) -> Lock:
             "hardware": HARDWARE,
             "threads": 1,
         }
-        return write_bundle(out, LockPlan(**{**facts, **changes}), records, tokenizer)
+        parts = ((record.get("_part", "train"), record) for record in records)
+        return write_bundle(out, LockPlan(**{**facts, **changes}), parts, tokenizer)
 
     return write
 

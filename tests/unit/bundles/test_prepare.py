@@ -128,14 +128,19 @@ def test_an_id_without_an_embedding_is_refused(lock: Lock, tmp_path: Path, tiny_
     assert [problem.code for problem in error.value.problems] == ["bundles.beyond-vocabulary"]
 
 
-def test_evaluation_rows_are_chosen_by_content(lock: Lock, tmp_path: Path) -> None:
-    records = [chat(f"Question {n}?", f"{n}") for n in range(200)]
-    path = lock(tmp_path / "b", records + records, eval_share=0.2).path
-    train, held = rows(path), rows(path, "eval")
-    assert len(train) + len(held) == 400
-    assert 40 <= len(held) <= 120
-    assert not {row.record for row in train} & {row.record for row in held}
-    assert Bundle.load(path).lock["data"]["eval"]["rows"] == len(held)
+def test_each_part_has_its_own_file(lock: Lock, tmp_path: Path) -> None:
+    held = [{**chat("held?", f"{n}"), "_part": part} for n, part in enumerate(("validation", "test", "test"))]
+    path = lock(tmp_path / "b", [*RECORDS, *held]).path
+    assert [len(rows(path, part)) for part in ("train", "eval", "test")] == [len(RECORDS), 1, 2]
+    data = Bundle.load(path).lock["data"]
+    assert [data[part]["rows"] for part in ("train", "eval", "test")] == [len(RECORDS), 1, 2]
+    assert data["test"]["file"] == "data/test.parquet"
+
+
+def test_a_part_of_which_no_row_can_be_used_is_told(lock: Lock, tmp_path: Path) -> None:
+    locked = lock(tmp_path / "b", [*RECORDS, {**chat("?", "x" * 300), "_part": "validation"}])
+    assert [warning.code for warning in locked.warnings] == ["bundles.rows-overlong", "choose.part-empty"]
+    assert Bundle.load(locked.path).lock["data"]["eval"] is None
 
 
 def test_raw_text_is_locked_too(lock: Lock, tmp_path: Path) -> None:

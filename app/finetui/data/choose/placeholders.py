@@ -1,4 +1,4 @@
-"""Placeholders such as `{{name}}` filled in as a row is converted, so that every check sees the text as it is trained."""
+"""Placeholders such as `{{name}}` filled as a row is converted, so that every check sees the text as it is trained."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ class Filling:
     """Texts for placeholders, and in how many rows each was put."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
-        self._texts = texts
+        self.texts = texts
+        """Text by placeholder."""
         self.rows: Counter[str] = Counter()
         """Rows by the placeholder that was filled in them."""
 
     def onto(self, detection: Detection) -> Detection:
         """The detection with records filled as they are made; itself where there is nothing to fill."""
-        if not self._texts or detection.adapter is None:
+        if not self.texts or detection.adapter is None:
             return detection
         return replace(detection, adapter=replace(detection.adapter, convert=self._after(detection.adapter.convert)))
 
     def unused(self) -> list[str]:
         """The placeholders that no row held."""
-        return [name for name in self._texts if not self.rows[name]]
+        return [name for name in self.texts if not self.rows[name]]
 
     def _after(self, convert: Convert) -> Convert:
         def filled(row: Any, notes: list[Note]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class Filling:
 
     def _text(self, found: re.Match[str], met: set[str]) -> str:
         name = found[1]
-        if name not in self._texts:
+        if name not in self.texts:
             return found[0]
         met.add(name)
-        return self._texts[name]
+        return self.texts[name]
