@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finetui.core.errors import FinetuiError, Problem
 from finetui.data.reader import open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
@@ -16,11 +15,7 @@ def inspect(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> Inspection
 
     Raises FinetuiError where a file cannot be read, or where the data does not serve the stage it is wanted for.
     """
-    read, stage = open_input(specs, reading), reading.stage
+    read = open_input(specs, reading)
     for _ in read.read():
         pass
-    inspection = Inspection(read)
-    if stage is not None and inspection.stage != stage:
-        facts = {"stage": stage, "format": inspection.format or "–", "serves": inspection.stage or "–"}
-        raise FinetuiError(Problem("data.wrong-stage", facts))
-    return inspection
+    return Inspection(read)

@@ -52,8 +52,9 @@ class Saying:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def text(self, lang: str | None = None) -> str:
-        """The sentence in the language in force, or in `lang`."""
-        return t(self.code, lang, **self.facts)
+        """The sentence in the language in force, or in `lang`; a fact that is a sentence itself is worded too."""
+        worded = {key: fact.text(lang) if isinstance(fact, Saying) else fact for key, fact in self.facts.items()}
+        return t(self.code, lang, **worded)
 
 
 class Place(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 
 from finetui.core.errors import BAD_INPUT, DONE, Problem, ShellWords
 from finetui.core.text import PATH_LIMIT, one_line
-from finetui.data.detect import question
-from finetui.data.formats import CONVERTED
+from finetui.data.detect import Alternative
 from finetui.data.problems import SET_ASIDE, Saying
 from finetui.data.reader import REJECTED_LIMIT, Input
+from finetui.data.readings import Question
 
 
 @dataclass(frozen=True)
@@ -30,48 +30,61 @@ class Inspection:
     @property
     def stage(self) -> str | None:
         """The training stage that the records serve, or None."""
-        return CONVERTED[self.format].stage if self.format in CONVERTED else None
+        stages = {report.detection.stage for report in self.input.files}
+        return stages.pop() if self.format is not None and len(stages) == 1 else None
 
     @property
     def confidence(self) -> float:
         """The least confidence among the files; 0 where they differ."""
-        mixed = len({report.detection.seen for report in self.input.files}) > 1
-        return 0.0 if mixed else min(report.detection.confidence for report in self.input.files)
+        return 0.0 if self._mixed else min(report.detection.confidence for report in self.input.files)
+
+    @property
+    def question(self) -> Question | None:
+        """What the user should be asked, where a decision is a guess."""
+        if self._mixed:
+            return None
+        return next((asked for report in self.input.files if (asked := report.detection.question)), None)
 
     def evidence(self) -> list[Saying]:
-        """Why, sentence by sentence."""
-        said = [sentence for report in self.input.files for sentence in report.detection.evidence]
-        if len({report.detection.seen for report in self.input.files}) > 1:
-            said.insert(0, Saying("data.cue-mixed", {"formats": self._formats()}))
-        return said + self.input.notes
+        """Why, sentence by sentence; of files that are alike, each kind of sentence once."""
+        said: dict[tuple[str | None, str], Saying] = {}
+        for report in self.input.files:
+            for sentence in report.detection.evidence:
+                said.setdefault((report.detection.format, sentence.code), sentence)
+        first = [Saying("data.cue-mixed", {"formats": self._formats()})] if self._mixed else []
+        return [*first, *said.values(), *self.input.notes]
+
+    def alternatives(self) -> list[Alternative]:
+        """Other readings, the likeliest first; of files that are alike, each once."""
+        found: dict[tuple[str, str], Alternative] = {}
+        others = [other for report in self.input.files for other in report.detection.alternatives]
+        for other in sorted(others, key=lambda other: -other.confidence):
+            found.setdefault((other.format, other.why.code), other)
+        return list(found.values())
 
     def refusals(self) -> list[Problem]:
         """Why nothing can be converted; empty where it can."""
-        files = self.input.files
         if self.input.converts:
             return []
         if 0 < self.input.total == sum(self.input.tally.counts.values()):
             return over_limit(self.input, accepted=True)
-        if len({report.detection.seen for report in files}) > 1:
+        if self._mixed:
             return [Problem("data.mixed-formats", {"formats": self._formats()})]
-        seen = files[0].detection.seen
-        facts = {"columns": ", ".join(files[0].detection.columns) or "–", "format": seen or "–"}
-        known = seen is not None and seen not in ("table", "not-training-data")
-        code = "data.not-training-data" if seen == "not-training-data" else "data.unknown-columns"
-        return [Problem("data.not-converted-yet" if known else code, facts, report.file.name) for report in files]
+        files = self.input.files
+        code = "data.not-training-data" if self.format == "not-training-data" else "data.unknown-columns"
+        facts = {"columns": ", ".join(files[0].detection.columns) or "–"}
+        return [Problem(code, facts, report.file.name) for report in files]
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `finetui inspect --json`."""
         files = self.input.files
-        others = [other for report in files for other in report.detection.alternatives]
-        alternatives = [(other.format, other.confidence, other.why.text("en")) for other in others]
         return {
             "format": self.format,
             "stage": self.stage,
             "confidence": self.confidence,
             "evidence": [sentence.text("en") for sentence in self.evidence()],
-            "alternatives": [dict(zip(("format", "confidence", "why"), other, strict=True)) for other in alternatives],
-            "question": next((asked for report in files if (asked := question(report.detection))), None),
+            "alternatives": [other.to_json() for other in self.alternatives()],
+            "question": self.question and self.question.to_json(),
             "files": [
                 {
                     "path": one_line(report.file.name, PATH_LIMIT),
@@ -95,8 +108,12 @@ class Inspection:
             "problems": self.input.tally.to_json(),
         }
 
+    @property
+    def _mixed(self) -> bool:
+        return len({report.detection.format for report in self.input.files}) > 1
+
     def _formats(self) -> str:
-        return "; ".join(f"{one_line(r.file.name)}: {r.detection.seen or '?'}" for r in self.input.files[:8])
+        return "; ".join(f"{one_line(r.file.name)}: {r.detection.format or '?'}" for r in self.input.files[:8])
 
 
 @dataclass(frozen=True)

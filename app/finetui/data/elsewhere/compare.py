@@ -105,7 +105,7 @@ def _table(report: FileReport) -> Table:
     turns = mapping.get("messages", "") or mapping.get("prompt", "")
     column = turns.partition("[")[0]
     return Table(
-        format=detection.seen,
+        format=detection.format,
         container=file.container,
         compression=file.compression,
         encoding=file.encoding,
