@@ -92,6 +92,10 @@ class FinetuiError(Exception):
         self.exit_code = exit_code
         super().__init__("; ".join(problem.message("en") for problem in self.problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How the error travels to another process."""
+        return type(self), (self.problems, self.exit_code)
+
 
 def render(problems: Iterable[Problem], lang: str | None = None) -> str:
     """The problems as lines for a terminal: `error: file:line: what`, then what was expected and the next command."""
