@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
-from finetui.data.formats import alpaca, messages, sharegpt
+from finetui.data.formats import (
+    alpaca,
+    blocks,
+    dolly,
+    feedback,
+    flat_chat,
+    messages,
+    oasst,
+    pairs,
+    preference,
+    prompt_completion,
+    prompts,
+    query_response,
+    seed_tasks,
+    segments,
+    sharegpt,
+    stepwise,
+    table,
+    text,
+    tokens,
+)
 from finetui.data.formats.layout import Adapter, Convert, Layout
-from finetui.data.formats.sight import AFTER_COLUMNS, BEFORE_CHAT, BEFORE_COLUMNS
 
 TABLE: tuple[Layout, ...] = (
-    *BEFORE_CHAT,
+    tokens.LAYOUT,
+    segments.LAYOUT,
+    stepwise.LAYOUT,
+    preference.LAYOUT,
+    feedback.LAYOUT,
+    blocks.LAYOUT,
+    prompts.UNANSWERED,
     messages.LAYOUT,
     sharegpt.LAYOUT,
-    *BEFORE_COLUMNS,
+    pairs.LAYOUT,
+    flat_chat.LAYOUT,
+    dolly.LAYOUT,
+    seed_tasks.LAYOUT,
+    oasst.LAYOUT,
     alpaca.LAYOUT,
-    *AFTER_COLUMNS,
+    query_response.LAYOUT,
+    prompt_completion.LAYOUT,
+    text.LAYOUT,
+    prompts.LAYOUT,
+    table.NO_TRAINING,
+    table.TABLE,
 )
 CONVERTED: dict[str, Layout] = {layout.id: layout for layout in TABLE if layout.fit}
 """The layouts that can be converted, by id."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from finetui.data.formats.content import text_of
+from finetui.data.formats.content import content_of
 from finetui.data.formats.roles import ROLES, role_of
 from finetui.data.formats.tools import calls_of, tools_of
 from finetui.data.problems import Note, RowProblem, excerpt
 
 Message = dict[str, Any]
 _THINKING_KEYS = ("thinking", "reasoning_content", "reasoning")
-_UNTRAINED_KEYS = ("weight", "train", "training", "loss", "loss_weight")
+_UNTRAINED_KEYS = ("weight", "train", "training", "loss", "loss_weight", "output_with_loss")
 
 
 def plain_message(role: str, text: Any, where: str) -> Message:
@@ -49,12 +49,14 @@ def full_message(item: Any, speaker: str, content: str, where: str, notes: list[
     else:
         if content not in item:
             raise RowProblem("missing-key", f"{where}.{content}")
-        text, _ = text_of(said, f"{where}.{content}")
-        message = plain_message(role, text, f"{where}.{content}")
+        read = content_of(said, f"{where}.{content}")
+        if read.thinking or read.calls:
+            raise RowProblem("wrong-type", f"{where}.{content}: {excerpt(said)}")
+        message = plain_message(role, read.text, f"{where}.{content}")
     for key in ("name", "tool_call_id"):
         if item.get(key):
             message[key] = item[key]
-    if message["role"] == "assistant" and _is_untrained(item, where):
+    if message["role"] == "assistant" and is_untrained(item, where):
         message["train"] = False
     return message
 
@@ -105,7 +107,16 @@ def chat_record(messages: list[Message], tools: Any, meta: dict[str, Any], notes
     return record
 
 
-def meta_of(row: dict[str, Any], used: frozenset[str]) -> dict[str, Any]:
+def system_of(row: dict[str, Any]) -> list[Message]:
+    """The system message of a row's `system` column, or none.
+
+    Raises RowProblem `wrong-type`.
+    """
+    system = row.get("system")
+    return [plain_message("system", system, "system")] if system not in (None, "", [], {}) else []
+
+
+def meta_of(row: dict[str, Any], used: frozenset[str | None]) -> dict[str, Any]:
     """The columns beside the conversation; those that an earlier conversion put under `meta` come back to it."""
     meta = {key: value for key, value in row.items() if key not in used and value not in (None, "", [], {})}
     if type(meta.get("meta")) is dict:
@@ -119,26 +130,30 @@ def _assistant(item: Message, said: Any, content: str, where: str, notes: list[N
     thinking = next((item[key] for key in _THINKING_KEYS if item.get(key)), "")
     if type(thinking) is not str:
         raise RowProblem("wrong-type", f"{where}.thinking: {excerpt(thinking)}")
+    text = ""
+    blocks: tuple[Any, ...] = ()
     if said is not None or not (calls or thinking):
         if content not in item:
             raise RowProblem("empty-assistant", where)
-        text, reasoned = text_of(said, f"{where}.{content}")
+        text, reasoned, blocks = content_of(said, f"{where}.{content}")
         thinking = thinking or reasoned
-        if text:
-            message["content"] = text
-        if not (calls or thinking) and (not text or text.isspace()):
-            raise RowProblem("empty-assistant", f"{where}.{content}")
+    if not (calls or thinking or blocks) and (not text or text.isspace()):
+        raise RowProblem("empty-assistant", f"{where}.{content}")
+    if text:
+        message["content"] = text
     if thinking:
         message["thinking"] = thinking
-    if calls:
+    if calls or blocks:
         key = "tool_calls" if item.get("tool_calls") else "function_call"
-        message["tool_calls"] = calls_of(calls, f"{where}.{key}", notes)
-        if not message["tool_calls"]:
-            raise RowProblem("bad-tool-json", f"{where}.{key}: {excerpt(calls)}")
+        read = calls_of(calls, f"{where}.{key}", notes)
+        read += [call for block in blocks for call in calls_of(block, f"{where}.{content}", notes)]
+        if not read:
+            raise RowProblem("bad-tool-json", f"{where}: {excerpt(calls or blocks)}")
+        message["tool_calls"] = read
     return message
 
 
-def _is_untrained(item: Message, where: str) -> bool:
+def is_untrained(item: Message, where: str) -> bool:
     """Whether the source says that this turn is not to be learned.
 
     Raises RowProblem `wrong-type` for a weight that is no number.

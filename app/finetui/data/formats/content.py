@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetui.data.problems import RowProblem, excerpt
 
 _TEXT = frozenset({"text", "input_text", "output_text"})
 _THINKING = frozenset({"reasoning", "thinking"})
+_CALL = "tool_call"
 _MEDIA = ("image", "audio", "video", "file")
 MEDIA_COLUMNS = tuple(
     f"{media}{ending}" for media in ("image", "audio", "video") for ending in ("", "s", "_path", "_url", "_file")
@@ -21,34 +22,47 @@ def refuse_media(row: dict[str, Any]) -> None:
             raise RowProblem("multimodal", f"{column}: {excerpt(row[column])}")
 
 
-def text_of(value: Any, where: str) -> tuple[str, str]:
-    """The text and the reasoning of a content that is no plain string.
+class Content(NamedTuple):
+    """What a content holds, its parts told apart."""
+
+    text: str
+    thinking: str
+    calls: tuple[Any, ...]
+    """Tool calls that stand as blocks of their own, unread."""
+
+
+def content_of(value: Any, where: str) -> Content:
+    """A content of any shape: text, or blocks of text, reasoning and tool calls.
 
     Raises RowProblem `null-content`, `multimodal` or `wrong-type`.
     """
-    if value is None:
-        raise RowProblem("null-content", where)
     if type(value) is str:
-        return value, ""
+        return Content(value, "", ())
     if type(value) is not list:
-        raise RowProblem("wrong-type", f"{where}: {excerpt(value)}")
+        raise RowProblem("null-content" if value is None else "wrong-type", f"{where}: {excerpt(value)}")
     text: list[str] = []
     thinking: list[str] = []
+    calls: list[Any] = []
     for number, block in enumerate(value):
-        _read_block(block, f"{where}[{number}]", text, thinking)
-    return "".join(text), "".join(thinking)
+        _read_block(block, f"{where}[{number}]", text, thinking, calls)
+    return Content("".join(text), "".join(thinking), tuple(calls))
 
 
-def _read_block(block: Any, where: str, text: list[str], thinking: list[str]) -> None:
+def _read_block(block: Any, where: str, text: list[str], thinking: list[str], calls: list[Any]) -> None:
     if type(block) is not dict:
         raise RowProblem("wrong-type", f"{where}: {excerpt(block)}")
     kind = block.get("type", "text")
-    if type(kind) is str and any(media in kind.lower() for media in _MEDIA):
+    if type(kind) is not str:
+        raise RowProblem("wrong-type", f"{where}.type: {excerpt(kind)}")
+    if any(media in kind.lower() for media in _MEDIA):
         raise RowProblem("multimodal", f"{where}.type: {excerpt(kind)}")
+    if kind == _CALL and block.get("value") is not None:
+        calls.append(block["value"])
+        return
     into = text if kind in _TEXT else thinking if kind in _THINKING else None
     if into is None:
         raise RowProblem("wrong-type", f"{where}.type: {excerpt(kind)}")
-    keys = ("text", "content") if into is text else ("thinking", "reasoning", "text", "content")
+    keys = ("text", "content", "value") if into is text else ("thinking", "reasoning", "text", "content", "value")
     said = next((block[key] for key in keys if block.get(key) is not None), None)
     if type(said) is not str:
         raise RowProblem("null-content" if said is None else "wrong-type", f"{where}: {excerpt(block)}")

@@ -12,6 +12,8 @@ from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 COLUMNS = ("messages", "conversations", "conversation", "dialogue")
+PRETRAIN = "pretrain"
+"""The role that makes a message plain text."""
 _BARE = ""
 """The column of a row that is itself the list."""
 _CONTENT_KEYS = frozenset({"content", "tool_calls", "function_call", "thinking", "reasoning_content"})
@@ -29,7 +31,8 @@ def _column(row: Any) -> str | None:
 def _are_messages(value: Any) -> bool:
     if type(value) is not list or not value:
         return False
-    return any(type(item) is dict and "role" in item and not _CONTENT_KEYS.isdisjoint(item) for item in value)
+    spoken = [item for item in value if type(item) is dict and "role" in item and not _CONTENT_KEYS.isdisjoint(item)]
+    return any(item["role"] != PRETRAIN for item in spoken)
 
 
 def _recognise(row: Any) -> bool:

@@ -1,0 +1,35 @@
+"""Rows that a layout makes out of a container's rows, where one is not the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
+from finetui.data.problems import RowProblem
+from finetui.data.splitter import Row
+
+
+def taken_apart(row: Row) -> tuple[Any, bool]:
+    """A row's value with its integers as they are written, and whether it had to be repaired to be read."""
+    value, raw, *_ = row
+    if type(value) is Repaired:
+        return value.value, True
+    return exact(value, raw), False
+
+
+def exact(value: Any, raw: bytes) -> Any:
+    """The value of a JSON text with its integers beyond 64 bits as they are written there."""
+    if type(value) is not dict or not has_wide_number(value):
+        return value
+    try:
+        return load_exactly(raw)
+    except (ValueError, RecursionError):
+        return value  # of a container that is no JSON
+
+
+def made(value: Any, repaired: bool, line: int | None, byte: int | None, source: bytes) -> Row:
+    """A row whose raw bytes are its own JSON; or the problem, with the bytes of its source, where it has none."""
+    try:
+        return (Repaired(value) if repaired else value), dump(value), line, byte
+    except RowProblem as problem:
+        return problem, source, line, byte
