@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from finetui.cli.common import Output, PathWord, command, option
-from finetui.cli.data_options import reading_options
+from finetui.cli.data_options import data_argument, reading_options
 from finetui.cli.preview import preview_command
 from finetui.core.errors import BAD_INPUT, DONE, render
 from finetui.core.messages import t
@@ -21,15 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_command", "inspect_command", "preview_command"]
 
-_PATHS = click.argument("paths", nargs=-1, required=True, type=PathWord(), metavar="PATH…")
 _EXAMPLES = 2
 
 
 @command("inspect")
-@_PATHS
+@data_argument
 @option("--other-tools", is_flag=True, help_code="elsewhere.opt-other-tools")
 @reading_options
-def inspect_command(output: Output, paths: tuple[Path, ...], other_tools: bool, reading: Reading) -> int:
+def inspect_command(output: Output, paths: tuple[str, ...], other_tools: bool, reading: Reading) -> int:
     """Say what the data is, why, and what is wrong with it."""
     from finetui.cli.elsewhere import show
     from finetui.data import inspect
@@ -46,11 +43,11 @@ def inspect_command(output: Output, paths: tuple[Path, ...], other_tools: bool, 
 
 
 @command("convert")
-@_PATHS
+@data_argument
 @option("--out", required=True, type=PathWord(), metavar="DIR", help_code="data.opt-out")
 @option("--accept-rejected", is_flag=True, help_code="data.opt-accept-rejected")
 @reading_options
-def convert_command(output: Output, paths: tuple[Path, ...], out: Path, accept_rejected: bool, reading: Reading) -> int:
+def convert_command(output: Output, paths: tuple[str, ...], out: Path, accept_rejected: bool, reading: Reading) -> int:
     """Write the data as canonical records, and the rows that were set aside."""
     from finetui.data import convert
 

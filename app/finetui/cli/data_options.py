@@ -8,28 +8,43 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetui.cli.common import option
+from finetui.core.messages import t
 
 if TYPE_CHECKING:
     from finetui.data import Reading
 
 
-class Mapping(click.ParamType[dict[str, str]]):
+class MappingWord(click.ParamType[dict[str, str]]):
     """`user=question,assistant=answer`: parts of the record and the columns they come from."""
 
     name = "mapping"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        """The pairs as a dict."""
-        if isinstance(value, dict):
-            return value
-        pairs = [pair.partition("=") for pair in str(value).split(",") if pair.strip()]
-        return {part.strip(): column.strip() for part, _, column in pairs}
+        """The pairs as a dict.
+
+        Raises FinetuiError (exit 2) where they are none, or name an unknown part.
+        """
+        from finetui.data.mapping import parse_mapping
+
+        return parse_mapping(value) if isinstance(value, str) else dict(value)
 
 
+class DataWord(click.types.StringParamType):
+    """What names data: a path, `DIR:NAME,…`, a hub id, each also with `@WEIGHT`. An empty word is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word as it is."""
+        if value == "":
+            self.fail(t("cli.empty-path"), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+data_argument = click.argument("paths", nargs=-1, required=True, type=DataWord(), metavar="PATH…")
+"""The data that a command reads, as `paths`."""
 _FLAGS = (
     option("--format", "format", metavar="NAME", help_code="data.opt-format"),
     option("--stage", metavar="STAGE", help_code="data.opt-stage"),
-    option("--map", "mapping", type=Mapping(), metavar="PART=COLUMN,…", help_code="data.opt-map"),
+    option("--map", "mapping", type=MappingWord(), metavar="PART=COLUMN,…", help_code="sources.opt-map"),
     option("--text-by", type=click.Choice(["line", "paragraph"]), default="line", help_code="data.opt-text-by"),
     option("--no-meta", "drop_meta", is_flag=True, help_code="data.opt-no-meta"),
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetui.cli.common import Output, PathWord, command, option
+from finetui.cli.common import Output, command, option
+from finetui.cli.data_options import data_argument
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
@@ -24,11 +24,11 @@ _TRAINED = "bold green"
 
 
 @command("preview")
-@click.argument("paths", nargs=-1, required=True, type=PathWord(), metavar="PATH…")
+@data_argument
 @option("--model", required=True, metavar="PATH|HUB_ID|demo", help_code="data.opt-model")
 @option("--template", metavar="NAME|FILE", help_code="data.opt-template")
 @option("--row", type=click.IntRange(min=1), default=1, metavar="N", help_code="data.opt-row")
-def preview_command(output: Output, paths: tuple[Path, ...], model: str, template: str | None, row: int) -> None:
+def preview_command(output: Output, paths: tuple[str, ...], model: str, template: str | None, row: int) -> None:
     """Show one row rendered, trained parts between marks and in colour."""
     from finetui.core.encode import encode_rows, load_template, load_tokenizer
     from finetui.models.find import find_model
@@ -72,7 +72,7 @@ def _joined(encoded: Encoded) -> list[tuple[int, int]]:
     return joined
 
 
-def _find_row(paths: Sequence[Path], row: int) -> Record:
+def _find_row(paths: Sequence[str], row: int) -> Record:
     """The record of row `row` of the first file that has so many.
 
     Raises FinetuiError where there is none, or where that row was set aside.
@@ -94,7 +94,7 @@ def _find_row(paths: Sequence[Path], row: int) -> Record:
         place = aside[row].place
         raise FinetuiError(Problem("data.row-set-aside", {"row": row, "code": aside[row].code}, place.file, place.line))
     total = max(source.rows["total"] for source in records.sources)
-    raise FinetuiError(Problem("data.no-such-row", {"row": row, "total": total}, str(paths[0])))
+    raise FinetuiError(Problem("data.no-such-row", {"row": row, "total": total}, paths[0]))
 
 
 def _as_json(encoded: Encoded) -> dict[str, Any]:

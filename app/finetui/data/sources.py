@@ -1,21 +1,23 @@
-"""From what the user named to the files that will be read: folders opened, every obstacle reported at once."""
+"""From what the user named to the files that will be read; every obstacle is reported at once.
+
+A name is a path, a folder with the names of datasets or a split (`DIR:NAME,…`), or the id of a hub dataset in a local
+cache; each may end in a weight (`PATH@2`). A path that is there wins over any other reading of its characters.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from finetui.core.errors import FinetuiError, Problem
-from finetui.core.text import one_line
-from finetui.data.found import PART_FILES, PARTS, Dataset, FoundFile, Search
+from finetui.core.errors import USAGE, FinetuiError, Problem
+from finetui.data.folders import open_folder
+from finetui.data.found import Dataset, FoundFile, Search
+from finetui.data.hub import find_cached, is_hub_id, read_choice, snapshot_of, splits_of
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
-
-_SKIPPED_IN_FOLDERS = frozenset({"data.empty-file", "data.not-json", "data.binary"})
-"""What a folder may hold beside its data (a README, a licence, a marker) without that being an error."""
-_NAMED = 5
-
+from finetui.data.registry import open_registered, read_registry
 
 Spec = str | Path
 """What a user may name as data."""
@@ -24,68 +26,98 @@ Spec = str | Path
 def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[list[FoundFile], list[Saying]]:
     """The data files that `specs` name, in order, each with its own reading; and what is to be said of the search.
 
-    Raises FinetuiError with every path that is absent, empty, unreadable or no data.
+    Raises FinetuiError with everything that is absent, empty, unreadable, no data or not told apart.
     """
     search = Search()
     for spec in specs:
-        path = Path(spec)
-        dataset = Dataset(str(path), reading)
-        if path.is_dir():
-            _from_folder(path, dataset, search)
-        elif not path.exists():
-            search.refuse(_absent(path))
-        elif not path.is_file():
-            search.refuse(Problem("data.not-a-file", {}, str(path)))
-        else:
-            search.add(path, dataset)
+        try:
+            _find(str(spec), reading, search)
+        except FinetuiError as error:
+            search.refuse(*error.problems, exit_code=error.exit_code)
     if search.problems:
         raise FinetuiError(search.problems, search.exit_code)
     return search.files, search.notes
 
 
-def _from_folder(folder: Path, dataset: Dataset, search: Search) -> None:
-    """Every data file below a folder; of a folder that `convert` has written, its parts alone."""
-    if _is_converted(folder):
-        for part in PARTS:
-            if (folder / PART_FILES[part]).is_file():
-                search.add(folder / PART_FILES[part], dataset, part)
-        return
+def _find(words: str, reading: Reading, search: Search) -> None:
+    place, weight = _locate(words), 1.0
+    if place is None:
+        base, sign, tail = words.rpartition("@")
+        place = _locate(base) if sign else None
+        if place is None:
+            search.refuse(_absent(words))
+            return
+        words, weight = base, _weight(tail, words)
+    path, names = place
+    dataset = Dataset(words, reading, weight)
+    if path.is_file():
+        search.add(path, dataset)
+    elif path.is_dir():
+        _open(path, names, dataset, search)
+    else:
+        search.refuse(Problem("data.not-a-file", {}, str(path)))
+
+
+def _locate(words: str) -> tuple[Path, str] | None:
+    """A path that is there, and the names behind the colon; None where there is none."""
+    if not words:
+        return None
+    if _is_there(path := Path(words)):
+        return path, ""
+    for at in reversed([at for at, sign in enumerate(words) if sign == ":"]):
+        if at and _is_there(folder := Path(words[:at])) and folder.is_dir():
+            return folder, words[at + 1 :]
+    reference, _, names = words.partition(":")
+    cached = find_cached(reference)
+    return (cached, names) if cached else None
+
+
+def _open(folder: Path, names: str, dataset: Dataset, search: Search) -> None:
+    """A folder, by the names of its datasets or its splits where it has such."""
+    entries = read_registry(folder)
+    wanted = [_weighed(name.strip(), entries or {}) for name in names.split(",") if name.strip()]
+    if entries is not None:
+        place = names and dataset.name.removesuffix(f":{names}")
+        open_registered(folder, entries, wanted, replace(dataset, name=place or dataset.name), search)
+    elif not wanted:
+        open_folder(folder, None, None, dataset, search)
+    else:
+        splits = splits_of(snapshot_of(folder)) or []
+        place = dataset.name.removesuffix(f":{names}")
+        for name, weight in wanted:
+            one = replace(dataset, name=f"{place}:{name}", weight=weight)
+            open_folder(folder, *read_choice(name, splits), one, search)
+
+
+def _weighed(name: str, known: Sequence[str] | dict[str, object]) -> tuple[str, float]:
+    """One name behind the colon, and its weight."""
+    base, sign, tail = name.rpartition("@")
+    return (base, _weight(tail, name)) if sign and name not in known else (name, 1.0)
+
+
+def _weight(tail: str, words: str) -> float:
+    """Raises FinetuiError (exit 2) where it is no number above 0."""
     try:
-        inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
-    except OSError as error:
-        search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
-        return
-    here, left_out = Search(), list[str]()
-    for path in inside:
-        one = Search()
-        one.add(path, dataset)
-        if one.problems and all(problem.code in _SKIPPED_IN_FOLDERS for problem in one.problems):
-            left_out.append(one_line(str(path)))
-        else:
-            here.files += one.files
-            here.refuse(*one.problems)
-    if left_out:
-        search.note("data.cue-left-out", count=len(left_out), names=", ".join(left_out[:_NAMED]))
-    if not here.files and not here.problems:
-        here.refuse(Problem("data.no-data-in-folder", {"count": len(inside)}, str(folder)))
-    search.files += here.files
-    search.refuse(*here.problems)
+        weight = float(tail)
+    except ValueError:
+        weight = math.nan
+    if not (0 < weight < math.inf):
+        raise FinetuiError(Problem("sources.weight", {"weight": tail, "data": words}), USAGE)
+    return weight
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
-
-
-def _is_converted(folder: Path) -> bool:
+def _is_there(path: Path) -> bool:
     try:
-        report = json.loads((folder / "report.json").read_bytes())
-        return isinstance(report, dict) and "sha256" in report["out"] and (folder / "data.jsonl").is_file()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return path.exists()
+    except OSError:  # too long to be a path
         return False
 
 
-def _absent(path: Path) -> Problem:
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
+def _absent(words: str) -> Problem:
+    reference = words.partition(":")[0].partition("@")[0]
+    if is_hub_id(reference):
+        return Problem("sources.not-fetched", {"hub_id": reference}, words)
+    parent = Path(words).parent
+    while not _is_there(parent) and parent != parent.parent:
         parent = parent.parent
-    return Problem("data.no-such-path", {"parent": str(parent)}, str(path))
+    return Problem("data.no-such-path", {"parent": str(parent)}, words)

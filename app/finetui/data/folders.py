@@ -1,0 +1,88 @@
+"""From a folder to the files of it that are read: a converted one, a Hugging Face dataset, or any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from finetui.core.errors import USAGE, FinetuiError, Problem
+from finetui.core.text import one_line
+from finetui.data.found import PART_FILES, PARTS, Dataset, Search
+from finetui.data.hub import choose, snapshot_of, splits_of
+from finetui.data.repository import Split, is_beside
+
+_SKIPPED = frozenset({"data.empty-file", "data.not-json", "data.binary"})
+"""What a folder may hold beside its data (a marker, an image) without that being an error."""
+_NAMED = 5
+
+
+def open_folder(folder: Path, config: str | None, split: str | None, dataset: Dataset, search: Search) -> None:
+    """Find the files of one dataset in a folder; a configuration and a split are those of a Hugging Face dataset."""
+    if not config and not split and is_converted(folder):
+        for part in PARTS:
+            if (folder / PART_FILES[part]).is_file():
+                search.add(folder / PART_FILES[part], dataset, part)
+        return
+    try:
+        splits = splits_of(snapshot_of(folder))
+        if splits is not None:
+            _add_split(choose(splits, config, split, dataset.name), splits, dataset, search)
+        elif config or split:
+            search.refuse(Problem("sources.no-names", {"names": split or config}, str(folder)), exit_code=USAGE)
+        else:
+            _add_all(snapshot_of(folder), dataset, search)
+    except FinetuiError as error:
+        search.refuse(*error.problems, exit_code=error.exit_code)
+    except OSError as error:
+        search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
+
+
+def is_converted(folder: Path) -> bool:
+    """Whether `convert` has written a folder."""
+    try:
+        report = json.loads((folder / "report.json").read_bytes())
+        return isinstance(report, dict) and "sha256" in report["out"] and (folder / "data.jsonl").is_file()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _add_split(chosen: Split, splits: list[Split], dataset: Dataset, search: Search) -> None:
+    """The files of the chosen split, in its order; the others are named."""
+    others = [each.name if each.config == chosen.config else f"{each.config}/{each.name}" for each in splits]
+    others.remove(chosen.name)
+    if others:
+        facts = {"dataset": one_line(dataset.name), "split": one_line(chosen.name), "other": one_line(others[0])}
+        search.note("sources.cue-split", others=", ".join(map(one_line, others)), **facts)
+    _add_files(chosen.files, dataset, search)
+
+
+def _add_all(folder: Path, dataset: Dataset, search: Search) -> None:
+    """Every data file below any other folder."""
+    inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    _add_files(inside, dataset, search)
+    if not inside:
+        search.refuse(Problem("data.no-data-in-folder", {"count": 0}, str(folder)))
+
+
+def _add_files(paths: list[Path] | tuple[Path, ...], dataset: Dataset, search: Search) -> None:
+    """The data among some files of a folder; what is none is named."""
+    here, left_out = Search(), list[str]()
+    for path in paths:
+        one = Search()
+        if not is_beside(path):
+            one.add(path, dataset)
+        if is_beside(path) or (one.problems and all(problem.code in _SKIPPED for problem in one.problems)):
+            left_out.append(one_line(str(path)))
+        else:
+            here.files += one.files
+            here.refuse(*one.problems)
+    if left_out:
+        search.note("data.cue-left-out", count=len(left_out), names=", ".join(left_out[:_NAMED]))
+    if paths and not here.files and not here.problems:
+        here.refuse(Problem("data.no-data-in-folder", {"count": len(paths)}, dataset.name))
+    search.files += here.files
+    search.refuse(*here.problems)
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
