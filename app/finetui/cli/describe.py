@@ -1,0 +1,86 @@
+"""An inspection in words: a label and a fact a line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetui.core.messages import t
+from finetui.core.text import one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from finetui.data import Inspection
+    from finetui.data.readings import Question
+
+_EXAMPLES = 2
+_OTHERS = 3
+
+
+def describe(inspection: Inspection) -> Table:
+    """What the data is, how sure that is, why, what else it could be, and what is wrong with it."""
+    from rich.table import Table
+
+    contract = inspection.to_json()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    none = t("data.label-none")
+    add_fact(table, t("data.label-format"), contract["format"] or none, "bold")
+    add_fact(table, t("data.label-stage"), contract["stage"] or none)
+    add_fact(table, t("data.label-confidence"), f"{contract['confidence']:.0%}")
+    add_fact(table, t("data.label-rows"), t("data.label-counts", **contract["rows"]))
+    _add_list(table, t("data.label-why"), [sentence.text() for sentence in inspection.evidence()])
+    others = [
+        (f"{other.format} ({other.confidence:.0%}): {other.why.text()}", other.flags)
+        for other in inspection.alternatives()[:_OTHERS]
+    ]
+    _add_list(table, t("data.label-also"), [_with_flags(*other) for other in others])
+    if inspection.question:
+        _add_question(table, inspection.question)
+    _add_list(table, t("data.label-file"), [_file(file) for file in contract["files"]])
+    for problem in contract["problems"]:
+        _add_problem(table, problem)
+    return table
+
+
+def add_fact(table: Table, label: str, text: str, style: str = "") -> None:
+    """One line: what it is about, and the fact."""
+    from rich.text import Text
+
+    table.add_row(Text(label), Text(text, style=style))
+
+
+def _add_list(table: Table, label: str, texts: list[str]) -> None:
+    for number, text in enumerate(texts):
+        add_fact(table, "" if number else label, text)
+
+
+def _add_question(table: Table, question: Question) -> None:
+    add_fact(table, t("detect.label-question"), question.text.text(), "bold yellow")
+    for number, option in enumerate(question.options):
+        label = option.label.text()
+        add_fact(table, "", _with_flags(t("detect.by-default", label=label) if not number else label, option.flags))
+
+
+def _with_flags(text: str, flags: tuple[str, ...]) -> str:
+    return t("detect.with-flags", text=text, flags=one_line(shlex.join(flags))) if flags else text
+
+
+def _file(file: dict[str, Any]) -> str:
+    kind = ", ".join(filter(None, [file["container"], file["compression"], file["encoding"]]))
+    return t("data.label-file-facts", kind=kind, rows=file["rows"], path=file["path"])
+
+
+def _add_problem(table: Table, problem: dict[str, Any]) -> None:
+    from finetui.data.problems import SET_ASIDE
+
+    code, aside = problem["code"], problem["code"] in SET_ASIDE
+    fate = t("data.label-set-aside" if aside else "data.label-kept")
+    said = f"{problem['count']} × {code}: {t(f'data.row-{code}')}"
+    add_fact(table, fate, said, "red" if aside else "yellow")
+    for example in problem["examples"][:_EXAMPLES]:
+        where = f"{Path(example['file']).name}:{example['line'] or example['row']}"
+        add_fact(table, "", one_line(f"  {where}  {example['detail']}".rstrip(), 160))
