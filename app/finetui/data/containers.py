@@ -1,43 +1,51 @@
-"""What a file is made of, by its content: JSON array, one object, JSON Lines, or objects one after another."""
+"""What a file is made of, by its content alone, and the rows that it holds."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import orjson
+from typing import IO
 
 from finetui.core.errors import FinetuiError, Problem
-from finetui.data.parsing import Repaired, load
-from finetui.data.splitter import LONGEST_ROW, Row, Splitter
+from finetui.data import columnar
+from finetui.data.delimited import Table, recognise, table_rows
+from finetui.data.encodings import PLAIN, UTF8, UTF8_BOM, Encoding, as_utf8, decoded
+from finetui.data.encodings import recognise as encoding_of
+from finetui.data.lines import json_lines, text_lines, text_paragraphs
+from finetui.data.reading import AS_DETECTED, Reading
+from finetui.data.shapes import ARRAY, KEYED, LINES, is_scalars, json_shape
+from finetui.data.splitter import Row, Splitter
 from finetui.data.streams import opened
 
-ARRAY, OBJECT, LINES, OBJECTS = "json-array", "json-object", "jsonl", "json-objects"
+PARQUET, ARROW, CSV, TSV, TEXT = "parquet", "arrow", "csv", "tsv", "text"
+COLUMNAR = frozenset({PARQUET, ARROW})
 HEAD_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
+_COLUMNAR_MAGIC = ((b"PAR1", PARQUET), (b"ARROW1\0\0", ARROW), (b"\xff\xff\xff\xff", ARROW))
 _FOREIGN = (
-    (b"PAR1", "Parquet"),
-    (b"ARROW1", "Arrow"),
-    (b"\xff\xff\xff\xff", "Arrow"),
-    (b"PK\x03\x04", "ZIP"),
+    (b"PARE", "encrypted Parquet"),
+    (b"FEA1", "Feather V1"),
+    (b"Obj\x01", "Avro"),
+    (b"\x89HDF", "HDF5"),
+    (b"PK\x03\x04", "ZIP or Excel"),
+    (b"\xd0\xcf\x11\xe0", "Excel"),
     (b"%PDF", "PDF"),
     (b"SQLite format 3\0", "SQLite"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!", "RAR"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
+    (b"\x04\x22\x4d\x18", "lz4"),
     (b"\x89PNG", "PNG"),
+    (b"\x93NUMPY", "NumPy"),
     (b"GGUF", "GGUF"),
     (b"\x80\x02", "pickle"),
     (b"\x80\x04", "pickle"),
 )
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_FEW_LINES = 50
-_BLANK = object()
+_TAR_MAGIC = slice(257, 262)
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_NAMED_AS_TEXT = frozenset({"text", "content", "document"})
 
 
 @dataclass(frozen=True)
@@ -49,147 +57,101 @@ class DataFile:
     """The file as the user named it."""
     container: str
     compression: str | None
-    encoding: str
+    encoding: str | None
+    """None where the container holds no text of its own."""
     bytes: int
     """Size on disk."""
+    text: Encoding = PLAIN
+    """How the bytes become text."""
+    table: Table | None = None
+    """How a delimited file is read."""
+    text_by: str = "line"
+    """What a row of a plain text file is: `line` or `paragraph`."""
 
     @property
     def start(self) -> int:
         """Bytes of the byte order mark before the data."""
-        return len(_BOM) if self.encoding == "utf-8-sig" else 0
+        return self.text.start
 
 
-def identify(path: Path, name: str) -> DataFile:
-    """Find out what a file is made of from its first `HEAD_BYTES`.
+def identify(path: Path, name: str, reading: Reading = AS_DETECTED) -> DataFile:
+    """Find out what a file is made of from its first `HEAD_BYTES`; of `reading`, what concerns plain text is heeded.
 
-    Raises FinetuiError where it cannot be read, is empty, or holds nothing that is JSON in UTF-8.
+    Raises FinetuiError where it cannot be read, is empty, or is neither text nor a container that is read.
     """
     with opened(path, name) as source:
         head = source.stream.read(HEAD_BYTES)
         whole = len(head) < HEAD_BYTES
         size, compression = source.size, source.compression
-    problem = _refuse(head, name)
-    if problem:
+    for magic, container in _COLUMNAR_MAGIC:
+        if head.startswith(magic):
+            return DataFile(path, name, container, compression, None, size)
+    encoding = encoding_of(head, whole)
+    if problem := _refusal(head, encoding, name):
         raise FinetuiError(problem)
-    marked = head.startswith(_BOM)
-    container = _container(head[3:] if marked else head, whole)
-    if container is None:
-        raise FinetuiError(Problem("data.not-json", {}, name, 1))
-    return DataFile(path, name, container, compression, "utf-8-sig" if marked else "utf-8", size)
+    assert encoding is not None
+    text = decoded(head[encoding.start :], encoding.name, whole)
+    if encoding.carriage:
+        text = text.replace(b"\r", b"\n")
+    if not text.strip():
+        raise FinetuiError(Problem("data.empty-file", {}, name))
+    container, table = _container(text, whole, reading)
+    if container in (TEXT, CSV, TSV) and _is_noise(text):
+        raise FinetuiError(Problem("data.binary", {}, name))
+    return DataFile(path, name, container, compression, encoding.name, size, encoding, table, reading.text_by)
 
 
 def rows(file: DataFile, stream: IO[bytes]) -> Iterator[Row]:
-    """Every row of an open file, blank lines left out.
+    """Every row of an open file, blank lines left out; without byte offsets where the text is not UTF-8 in the file.
 
-    Raises FinetuiError where the file ends inside a value that spans lines.
+    Raises FinetuiError where the file ends inside a value that spans lines, or where a columnar file is broken.
     """
-    stream.read(file.start)
-    return rows_of(file.container, file.name, stream, file.start)
+    if file.container in COLUMNAR:
+        return columnar.rows(file.path, file.name, stream if file.compression else None)
+    found = rows_of(file, as_utf8(stream, file.text), file.start)
+    if file.encoding in (UTF8, UTF8_BOM):
+        return found
+    return ((value, raw, line, None) for value, raw, line, _ in found)
 
 
-def rows_of(container: str, name: str, stream: IO[bytes], start: int = 0) -> Iterator[Row]:
-    """The rows of a stream in `container`, counting bytes from `start`."""
-    if container == LINES:
-        return _lines(stream, start)
-    return Splitter(stream, name, array=container == ARRAY, start=start).rows()
+def rows_of(file: DataFile, stream: IO[bytes], start: int = 0, *, headed: bool = True) -> Iterator[Row]:
+    """The rows of text in UTF-8 that is made as `file` is, counting bytes from `start`; `headed` if it is its head."""
+    if file.container == LINES:
+        return json_lines(stream, start)
+    if file.container == TEXT:
+        return (text_lines if file.text_by == "line" else text_paragraphs)(stream, start)
+    if file.table is not None:
+        return table_rows(stream, file.table, headed=headed, start=start)
+    splitter = Splitter(stream, file.name, array=file.container == ARRAY, start=start)
+    return _with_keys(splitter) if file.container == KEYED else splitter.rows()
 
 
-def _lines(stream: IO[bytes], start: int) -> Iterator[Row]:
-    byte, line, loads = start, 0, orjson.loads
-    while raw := stream.readline(LONGEST_ROW):
-        line += 1
-        try:
-            value = loads(raw)
-        except orjson.JSONDecodeError:
-            value = _BLANK if raw.isspace() else load(raw)
-        if value is not _BLANK:
-            yield value, raw, line, byte
-        byte += len(raw)
+def _with_keys(splitter: Splitter) -> Iterator[Row]:
+    """The values of an object; an object among them gets its key as `id`, unless it has one."""
+    for key, (value, raw, line, byte) in splitter.entries():
+        yield {"id": key, **value} if key is not None and type(value) is dict else value, raw, line, byte
 
 
-def _refuse(head: bytes, name: str) -> Problem | None:
-    """What keeps a file from being read as JSON in UTF-8, from its head alone."""
-    if not head.strip(b"\xef\xbb\xbf \t\r\n"):
+def _container(text: bytes, whole: bool, reading: Reading) -> tuple[str, Table | None]:
+    if shape := json_shape(text, whole):
+        return shape, None
+    table = recognise(text, whole)
+    if table is not None and (reading.format != "text" or not _NAMED_AS_TEXT.isdisjoint(table.columns)):
+        return TSV if table.delimiter == "\t" else CSV, table
+    return LINES if is_scalars(text, whole) else TEXT, None
+
+
+def _refusal(head: bytes, encoding: Encoding | None, name: str) -> Problem | None:
+    """What keeps a file from being read as text, from its head alone."""
+    if not head:
         return Problem("data.empty-file", {}, name)
-    for magic, kind in _FOREIGN:
-        if head.startswith(magic):
-            return Problem("data.foreign-container", {"kind": kind}, name)
-    if head.startswith(_UTF16):
-        return Problem("data.utf16", {}, name, 1)
-    if _is_noise(head):
+    kind = next((kind for magic, kind in _FOREIGN if head.startswith(magic)), None)
+    if kind or head[_TAR_MAGIC] == b"ustar":
+        return Problem("data.foreign-container", {"kind": kind or "tar"}, name)
+    if encoding is None and _is_noise(head):
         return Problem("data.binary", {}, name)
-    return _foreign_encoding(head, name)
+    return Problem("data.not-utf8", {}, name) if encoding is None else None
 
 
 def _is_noise(head: bytes) -> bool:
-    return b"\0" in head[:4096] or len(_CONTROL.findall(head[:4096])) > len(head[:4096]) / 20
-
-
-def _foreign_encoding(head: bytes, name: str) -> Problem | None:
-    """A file of which many lines are not UTF-8 and none beyond ASCII is; a few such lines are row problems."""
-    if head.isascii():
-        return None
-    lines = head.splitlines(keepends=True)
-    first, bad, byte = (0, 0), 0, 0
-    for number, line in enumerate(lines, 1):
-        if not line.isascii():
-            try:
-                line.decode()
-                return None
-            except UnicodeDecodeError as error:
-                if len(lines) > 1 and byte + len(line) == HEAD_BYTES:
-                    break  # the head may end inside a character
-                first = first if bad else (number, byte + error.start)
-                bad += 1
-        byte += len(line)
-    return Problem("data.not-utf8", {"byte": first[1]}, name, first[0]) if 4 * bad >= len(lines) else None
-
-
-def _container(head: bytes, whole: bool) -> str | None:
-    text = head.lstrip()
-    if b"\n" not in text.rstrip() and b"\r" in text.rstrip():
-        return _spanning(text, whole) if text[:1] in (b"[", b"{") else None  # lines that only carriage returns end
-    lines = [line for line in text.splitlines() if line.strip()] if whole else text.splitlines()[:-1] or [text]
-    lines = [line for line in lines[: 4 * _FEW_LINES] if line.strip()][:_FEW_LINES]
-    first = load(lines[0])
-    if _is_row(first):
-        if text[:1] == b"[" and len(lines) == 1 and not _is_chat(first):
-            return ARRAY
-        return OBJECT if text[:1] == b"{" and len(lines) == 1 and whole else LINES
-    good = sum(_is_row(load(line)) for line in lines if line.lstrip()[:1] in (b"{", b"["))
-    if text[:1] not in b"{[" or 2 * good > len(lines):
-        return LINES if good else None
-    return _spanning(text, whole)
-
-
-def _spanning(text: bytes, whole: bool) -> str:
-    """The container of JSON whose values span lines, or begin like that and are broken."""
-    values = _first_values(text)
-    if text[:1] == b"[":
-        return OBJECTS if values and _is_chat(values[0]) else ARRAY
-    return OBJECT if whole and len(values) == 1 else OBJECTS
-
-
-def _first_values(text: bytes) -> list[Any]:
-    values: list[Any] = []
-    try:
-        for value, *_ in Splitter(io.BytesIO(text), "", array=False).rows():
-            values.append(value)
-            if len(values) == 2:
-                break
-    except FinetuiError:
-        pass  # the head may end inside a value; the full pass says whether the file does
-    return values
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value.value if isinstance(value, Repaired) else value, (dict, list))
-
-
-def _is_chat(value: Any) -> bool:
-    """Whether a list is one conversation rather than a list of rows."""
-    return isinstance(value, list) and bool(value) and all(_is_message(item) for item in value)
-
-
-def _is_message(item: Any) -> bool:
-    return isinstance(item, dict) and "role" in item and ("content" in item or "tool_calls" in item)
+    return len(_CONTROL.findall(head[:4096])) > len(head[:4096]) / 20

@@ -71,7 +71,7 @@ class Search:
     def add(self, path: Path, dataset: Dataset, part: str = TRAIN) -> None:
         """Identify one file and keep it, or what is wrong with it."""
         try:
-            self.files.append(FoundFile(identify(path, str(path)), dataset, part))
+            self.files.append(FoundFile(identify(path, str(path), dataset.reading), dataset, part))
         except FinetuiError as error:
             self.refuse(*error.problems)
 

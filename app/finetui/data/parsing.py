@@ -28,6 +28,11 @@ def load(raw: bytes) -> Any:
         return _load_slowly(raw)
 
 
+def not_utf8(error: UnicodeDecodeError, raw: bytes) -> RowProblem:
+    """The problem of a row whose bytes are no UTF-8, with those that are not."""
+    return RowProblem("encoding", f"byte {error.start}: {raw[error.start : error.start + 8].hex(' ')}")
+
+
 def dump(value: Any) -> bytes:
     """Compact JSON in UTF-8.
 
@@ -70,7 +75,7 @@ def _load_slowly(raw: bytes) -> Any:
         value = json.loads(text, parse_constant=constants.append)
         _dump_slowly(value)
     except UnicodeDecodeError as error:
-        return RowProblem("encoding", f"byte {error.start}: {raw[error.start : error.start + 8].hex(' ')}")
+        return not_utf8(error, raw)
     except json.JSONDecodeError as error:
         return RowProblem("unparsable", f"{error.msg} (character {error.pos + 1})")
     except (RecursionError, ValueError) as error:

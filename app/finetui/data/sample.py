@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 from finetui.core.errors import FinetuiError
-from finetui.data.containers import ARRAY, LINES, DataFile, rows, rows_of
+from finetui.data import columnar
+from finetui.data.containers import COLUMNAR, TEXT, DataFile, rows, rows_of
+from finetui.data.encodings import UTF8, UTF8_BOM, as_utf8
 from finetui.data.parsing import Repaired
 from finetui.data.problems import RowProblem
+from finetui.data.shapes import ARRAY, KEYED, LINES, OBJECTS
 from finetui.data.splitter import Row, Splitter
-from finetui.data.streams import opened
+from finetui.data.streams import Source, opened
 
 ROWS = 1000
 _WHOLE_BYTES = 4 << 20
@@ -22,6 +26,10 @@ _HEAD_ROWS = 200
 _PLACES = 40
 _WINDOW_BYTES = 1 << 18
 _ROWS_A_PLACE = 20
+_TRIES = 20
+_NEARLY_ALL = 0.9
+_LINE_END = re.compile(rb"\n")
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
 @dataclass(frozen=True)
@@ -35,23 +43,46 @@ class Sample:
 
 
 def take(file: DataFile) -> Sample:
-    """Sample one file; a small or compressed one is read through, a large one at its head, tail and places between.
+    """Sample one file: a small one is read through, a large one at its head, tail and places between.
 
-    Raises FinetuiError where the file cannot be read.
+    A compressed or transcoded file is read to its end, but only those places are looked at. Raises FinetuiError where
+    the file cannot be read.
     """
     with opened(file.path, file.name) as source:
-        if file.compression or file.bytes <= _WHOLE_BYTES:
-            found = _reservoir(file, rows(file, source.stream))
+        if file.container in COLUMNAR:
+            stream = source.stream if file.compression else None
+            found = columnar.sample(file.path, file.name, stream, ROWS, _PLACES, _ROWS_A_PLACE)
         else:
-            head = (value for value, *_ in islice(rows(file, source.stream), _HEAD_ROWS))
-            found = [*head, *_spread(file)]
+            found = _of_text(file, source)
     values = [value.value if type(value) is Repaired else value for value in found]
     return Sample([value for value in values if type(value) is not RowProblem], len(values))
 
 
-def _reservoir(file: DataFile, stream: Iterator[Row]) -> list[Any]:
+def _of_text(file: DataFile, source: Source) -> list[Any]:
+    stream = as_utf8(source.stream, file.text)
+    head = stream.read(_WHOLE_BYTES)
+    if len(head) < _WHOLE_BYTES:
+        return _reservoir(rows_of(file, io.BytesIO(head)))
+    if file.container == KEYED:
+        return _first(file, None)
+    found = _reservoir(islice(rows_of(file, io.BytesIO(head)), _HEAD_ROWS))
+    if len(found) < _HEAD_ROWS:
+        found = found[:-1]  # the last may have been cut
+    in_place = file.compression is None and file.encoding in (UTF8, UTF8_BOM)
+    between = _between(file, head)
+    for block in _windows(file) if in_place else _windows_of(stream):
+        found += _window(file, block, between)[:_ROWS_A_PLACE]
+    return found or _first(file, _ROWS_A_PLACE)
+
+
+def _first(file: DataFile, count: int | None) -> list[Any]:
+    with opened(file.path, file.name) as source:
+        return _reservoir(islice(rows(file, source.stream), count))
+
+
+def _reservoir(stream: Iterator[Row]) -> list[Any]:
     """The head, and a seeded even choice of the rest; a file cut short gives what it has."""
-    chance = random.Random(file.bytes)
+    chance = random.Random(ROWS)
     kept: list[tuple[int, Any]] = []
     try:
         for number, (value, *_) in enumerate(stream):
@@ -64,40 +95,70 @@ def _reservoir(file: DataFile, stream: Iterator[Row]) -> list[Any]:
     return [value for _, value in sorted(kept, key=lambda pair: pair[0])]
 
 
-def _spread(file: DataFile) -> Iterator[Any]:
-    between = b"" if file.container == LINES else _between(file)
+def _windows(file: DataFile) -> Iterator[bytes]:
+    """Blocks at seeded places of a file that can be read anywhere, and its end."""
     chance = random.Random(file.bytes)
     span = file.bytes - _WINDOW_BYTES
     places = sorted(chance.randrange(span) for _ in range(_PLACES))
     with file.path.open("rb") as stream:
         for place in [*places, span]:
             stream.seek(place)
-            yield from islice(_window(file, stream.read(_WINDOW_BYTES), between), _ROWS_A_PLACE)
+            block = stream.read(_WINDOW_BYTES)
+            yield block.replace(b"\r", b"\n") if file.text.carriage else block
 
 
-def _between(file: DataFile) -> bytes:
-    """The bytes between two rows, as the head shows them."""
-    with opened(file.path, file.name) as source:
-        source.stream.read(file.start)
-        splitter = Splitter(source.stream, file.name, array=file.container == ARRAY, start=file.start)
-        for _ in islice(splitter.rows(), 3):
-            pass
-        return splitter.between()
+def _windows_of(stream: IO[bytes]) -> list[bytes]:
+    """Blocks at seeded places of a stream that has to be read through, and its end."""
+    chance = random.Random(_PLACES)
+    kept: list[tuple[int, bytes]] = []
+    number, end = 0, b""
+    while block := stream.read(_WINDOW_BYTES):
+        if len(kept) < _PLACES:
+            kept.append((number, block))
+        elif (place := chance.randrange(number + 1)) < _PLACES:
+            kept[place] = (number, block)
+        number, end = number + 1, (end + block)[-_WINDOW_BYTES:]
+    return [*(block for _, block in sorted(kept)), end]
+
+
+def _between(file: DataFile, head: bytes) -> bytes:
+    """The bytes between two rows of JSON, as the head shows them; empty where there are none."""
+    splitter = Splitter(io.BytesIO(head), file.name, array=file.container == ARRAY)
+    if file.container in (ARRAY, OBJECTS):
+        _reservoir(islice(splitter.rows(), 3))
+    return splitter.between()
 
 
 def _window(file: DataFile, block: bytes, between: bytes) -> list[Any]:
     """The whole rows of a window that begins anywhere."""
-    if file.container == LINES:
-        begin, end = block.find(b"\n") + 1, block.rfind(b"\n") + 1
-        return [value for value, *_ in rows_of(LINES, file.name, io.BytesIO(block[begin:end]))]
-    mark = b"}" + between + b"{"
-    begin = block.find(mark)
+    if file.table is not None:
+        return _of_table(file, block)
+    if file.container in (LINES, TEXT):
+        mark = _BLANK_LINE if file.container == TEXT and file.text_by == "paragraph" else _LINE_END
+        ends = [found.end() for found in mark.finditer(block)]
+        whole = block[ends[0] : ends[-1]] if ends else b""
+        return [value for value, *_ in islice(rows_of(file, io.BytesIO(whole)), _ROWS_A_PLACE)]
+    opening = b"}" + between + b"{"
+    begin = block.find(opening)
     while between and begin >= 0:
-        begin += len(mark) - 1
+        begin += len(opening) - 1
         values, length = _chain(block[begin:], file)
         if length is None:
             return values
-        begin = block.find(mark, begin + length)
+        begin = block.find(opening, begin + length)
+    return []
+
+
+def _of_table(file: DataFile, block: bytes) -> list[Any]:
+    """The rows from the first line on that begins one: a line may also stand inside a cell."""
+    begin = block.find(b"\n") + 1
+    for _ in range(_TRIES):
+        found = [value for value, *_ in rows_of(file, io.BytesIO(block[begin:]), headed=False)][:-1]
+        if sum(type(value) is dict for value in found) >= max(1, _NEARLY_ALL * len(found)):
+            return found
+        begin = block.find(b"\n", begin) + 1
+        if not begin:
+            break
     return []
 
 

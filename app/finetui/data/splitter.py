@@ -1,4 +1,4 @@
-"""Cut a byte stream of JSON values into rows without loading it: arrays, and objects one after another.
+"""Cut a byte stream of JSON values into rows without loading it: arrays, objects one after another, objects of rows.
 
 Most files repeat the same bytes between rows (`},\\n  {\\n    "instruction"`). That opening is learnt from the rows
 before and searched for; a cut is believed only if the row then parses, since a JSON object ends at one place alone.
@@ -25,6 +25,7 @@ _TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]
 _SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(rb"\s*+")
 _BETWEEN = re.compile(rb"[\s,]*+")
+_COLON = re.compile(rb"[\s:]*+")
 _FIRST_KEY = re.compile(rb'\{\s*+"[^"\\]{1,64}+"')
 
 Row = tuple[Any, bytes, int | None, int | None]
@@ -71,6 +72,28 @@ class Splitter:
                 yield from self._after_array()
                 return
             yield self._row(sign)
+
+    def entries(self) -> Iterator[tuple[str | None, Row]]:
+        """Every key of one object with its value as a row, in file order; the key is None where there is none.
+
+        Raises FinetuiError as `rows`.
+        """
+        self._skip(_SPACE)
+        self._at += 1
+        while True:
+            self._skip(_BETWEEN)
+            sign = self._buffer[self._at : self._at + 1]
+            if sign == b"}":
+                self._at += 1
+                yield from ((None, row) for row in self._after_array())
+                return
+            row = self._row(sign or b'"')
+            key = row[0] if type(row[0]) is str else None
+            if key is not None:
+                self._skip(_COLON)
+                self._last_end = -1
+                row = self._row(self._buffer[self._at : self._at + 1] or b'"')
+            yield key, row
 
     def between(self) -> bytes:
         """What stood between the end of a row and the brace of the next; empty where none was learnt."""

@@ -45,7 +45,7 @@ CONTAINERS = {
     "jsonl, blank lines": lambda rows: b"\n \n" + jsonl(rows).replace(b"\n", b"\n\n"),
     "jsonl, no last newline": lambda rows: jsonl(rows).rstrip(),
     "json-objects": lambda rows: b"\n".join(json.dumps(row, indent=2).encode() for row in rows),
-    "json-objects, carriage returns": lambda rows: jsonl(rows).replace(b"\n", b"\r"),
+    "jsonl, carriage returns": lambda rows: jsonl(rows).replace(b"\n", b"\r"),
     "jsonl, gzip": lambda rows: gzip.compress(jsonl(rows)),
     "jsonl, zstd": lambda rows: zstandard.compress(jsonl(rows)),
     "json-array, gzip": lambda rows: gzip.compress(json.dumps(rows, indent=2).encode()),

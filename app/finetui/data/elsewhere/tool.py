@@ -49,7 +49,7 @@ class Table:
     format: str | None
     container: str
     compression: str | None
-    encoding: str
+    encoding: str | None
     ending: str
     """Of the file's name, lower case, without the dot."""
     column: str
