@@ -18,6 +18,8 @@ from finetui.core.errors import BAD_INPUT, USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.doubts import doubts
 from finetui.data.formats import CONVERTED, TABLE, Adapter, flat_chat, text
+from finetui.data.mapping import fit_mapping
+from finetui.data.mapping.suggest import suggest
 from finetui.data.problems import Note, RowProblem, Saying
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.readings import Doubt, Option, Other, Question
@@ -65,6 +67,8 @@ class Detection:
     """The training stage that its records serve."""
     question: Question | None = None
     """What the user should be asked, where the decision is a guess."""
+    suggestion: str | None = None
+    """The line for `--map` that is likely right where the columns are none of a known layout."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def detect(sample: Sample, reading: Reading = AS_DETECTED) -> Detection:
     if choice.adapter is None:
         confidence = round(counts[choice.format or ""] / total, 4)
         evidence = _nothing(choice.format, counts, total, columns)
-        return Detection(choice.format, confidence, evidence, tuple(minority), columns, None)
+        mapping = suggest(rows) if choice.format != "not-training-data" else None
+        return Detection(choice.format, confidence, evidence, tuple(minority), columns, None, suggestion=mapping)
     trial = _tried(choice.adapter, rows) or _Trial(total, counts[choice.format or ""], Counter())
     found = doubts(choice.format or "", _of(choice.format, rows, seen), choice.adapter)
     decided = bool(reading.format or reading.mapping or reading.stage)
@@ -152,10 +157,8 @@ def _decide(reading: Reading, rows: Sequence[Any], seen: Sequence[str | None], c
     Raises FinetuiError where it serves none such.
     """
     if reading.mapping:
-        from finetui.data.mapping import fit_mapping
-
-        mapped = fit_mapping(reading.mapping, rows)
-        return _serving(_Choice(mapped.format, mapped.adapter, CONVERTED[mapped.format].stage), reading.stage)
+        mapped = fit_mapping(reading.mapping, rows, reading.stage)
+        return _serving(_Choice(mapped.format, mapped.adapter, mapped.stage), reading.stage)
     if reading.format:
         return _fitted(reading.format, reading.stage, rows, seen)
     best, count = counts.most_common(1)[0] if counts else (None, 0)
@@ -254,7 +257,7 @@ def _evidence(
     cue = choice.adapter.cue
     count = trial.shaped if reading.mapping or reading.format else counts[choice.format or ""]
     said.append(Saying(cue.code, {**cue.facts, "count": _number(count), "total": _number(total)}))
-    lost = trial.codes + Counter({"unparsable": total - len(sample.values)})
+    lost = trial.codes + Counter({"unparsable/encoding": total - len(sample.values)})
     if lost:
         codes = ", ".join(f"{code} × {_number(number)}" for code, number in lost.most_common())
         said.append(Saying("detect.share", {"good": _number(trial.good), "total": _number(total), "codes": codes}))

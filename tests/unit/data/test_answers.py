@@ -46,7 +46,7 @@ def test_more_than_one_percent_needs_a_yes_and_is_written_either_way(tmp_path: P
 
 
 def test_nothing_usable_is_refused_even_with_a_yes(tmp_path: Path) -> None:
-    row = {"messages": [{"role": "user", "content": "a"}]}
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]}
     assert convert([put(tmp_path / "x", [row])], tmp_path / "out", accept_rejected=True).exit_code == 3
 
 
@@ -185,7 +185,7 @@ def test_records_are_refused_over_one_percent_unless_accepted(tmp_path: Path) ->
         list(iter_records([path]))
     assert len(list(iter_records([path], accept_rejected=True))) == 9
     with pytest.raises(FinetuiError):
-        iter_records([put(tmp_path / "y", [{"prompt": "a", "chosen": "b", "rejected": "c"}])])
+        iter_records([put(tmp_path / "y", [{"problem": "a", "solution": "b"}])])
 
 
 def test_hostile_text_is_harmless_wherever_it_is_shown(

@@ -175,11 +175,16 @@ def test_what_is_converted_converts_to_itself(rows: list[Any], tmp_path: Path) -
     assert first.sha256 is not None
 
 
-SIGHT = {
+LAYOUTS = {
     "preference": {"prompt": "a", "chosen": "b", "rejected": "c"},
     "preference in turns": {**SHAREGPT[0], "chosen": {"from": "gpt", "value": "b"}, "rejected": "c"},
     "feedback": {**MESSAGES[0], "label": True},
-    "blocks": {"messages": [{"role": "user", "content": [{"type": "text", "value": "a"}]}]},
+    "blocks": {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "value": "a"}]},
+            {"role": "assistant", "content": [{"type": "text", "value": "b"}]},
+        ]
+    },
     "pairs": {"conversation": [{"human": "a", "assistant": "b"}]},
     "dolly": {"instruction": "a", "context": "b", "response": "c", "category": "d"},
     "query-response": {"query": "a", "response": "b"},
@@ -192,17 +197,11 @@ SIGHT = {
 }
 
 
-@pytest.mark.parametrize("name", SIGHT)
-def test_a_layout_known_by_sight_is_not_taken_for_another(name: str, tmp_path: Path) -> None:
-    conversion = convert([put(tmp_path / "x", [SIGHT[name]] * 3)], tmp_path / "out")
-    contract = conversion.to_json()
-    assert contract["format"] is None
-    assert name.split()[0] in contract["evidence"][0]
-    assert contract["rows"] == {"total": 3, "usable": 0, "rejected": 3, "repaired": 0}
-    assert conversion.exit_code == 3
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json"]
-    (refusal,) = conversion.refusals()
-    assert all(column in refusal.message() for column in SIGHT[name])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_not_taken_for_another(name: str, tmp_path: Path) -> None:
+    conversion = convert([put(tmp_path / "x", [LAYOUTS[name]] * 3)], tmp_path / "out")
+    assert (conversion.inspection.format, conversion.inspection.confidence > 0.4) == (name.split()[0], True)
+    assert conversion.to_json()["rows"] == {"total": 3, "usable": 3, "rejected": 0, "repaired": 0}
 
 
 @pytest.mark.parametrize(
