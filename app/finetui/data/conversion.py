@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,49 +10,76 @@ import orjson
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import replacing, write_json
-from finetui.data.reader import Input, Rejected, open_input
+from finetui.data.choose.choosing import EVERYTHING, Choosing
+from finetui.data.choose.decide import Count
+from finetui.data.choose.parts import write_parts
+from finetui.data.choose.report import report, warnings
+from finetui.data.choose.selection import Selection
+from finetui.data.found import PART_FILES, TRAIN
+from finetui.data.reader import Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Conversion, Inspection
 from finetui.data.sources import Spec
 
-_WRITTEN = ("data.jsonl", "rejected.jsonl", "report.json")
+_ROWS = (*PART_FILES.values(), "rejected.jsonl")
+_REPORT = "report.json"
 
 
 def convert(
-    specs: Sequence[Spec], out: Path, reading: Reading = AS_DETECTED, *, accept_rejected: bool = False
+    specs: Sequence[Spec],
+    out: Path,
+    reading: Reading = AS_DETECTED,
+    choosing: Choosing = EVERYTHING,
+    *,
+    evaluation: Sequence[Spec] = (),
+    count: Count | None = None,
+    accept_rejected: bool = False,
 ) -> Conversion:
     """Convert the data that `specs` name into the folder `out`; data that is no training data gets report.json alone.
 
-    Raises FinetuiError where a file cannot be read to its end, or would be written over; OSError where `out` cannot be
-    written.
+    `evaluation` names data for evaluation alone; `count` counts tokens where rows are chosen by them.
+
+    Raises FinetuiError where a file cannot be read to its end, or would be written over, or where what was asked
+    cannot be had of these rows; OSError where `out` cannot be written.
     """
-    read = open_input(specs, reading)
-    written = [out / name for name in _WRITTEN]
+    read = open_input(specs, reading, evaluation)
+    written = [out / name for name in (*_ROWS, _REPORT)]
     if eaten := [file for file in read.files if any(_is_same(file.file.path, path) for path in written)]:
         raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)
     out.mkdir(parents=True, exist_ok=True)
-    sha256 = None
-    if read.converts:
-        sha256 = _write(read, out)
-    else:
+    if not read.converts:
         for _ in read.read():
             pass
-        for name in _WRITTEN[:2]:
-            if (out / "report.json").is_file():  # of an earlier conversion, which this report replaces
-                (out / name).unlink(missing_ok=True)
-    conversion = Conversion(Inspection(read), out, sha256, accept_rejected)
-    write_json(out / "report.json", conversion.to_json())
+        _remove_earlier(out, ())
+        conversion = Conversion(Inspection(read), out, None, accept_rejected)
+    else:
+        conversion = _write(Selection([read], choosing, count), out, accept_rejected)
+    write_json(out / _REPORT, conversion.to_json())
     return conversion
 
 
-def _write(read: Input, out: Path) -> str:
-    digest = hashlib.sha256()
-    with replacing(out / "rejected.jsonl") as rejected, replacing(out / "data.jsonl") as data:
-        write, update = data.write, digest.update
-        for record in read.read(lambda row: _put(row, rejected)):
-            write(record.line)
-            update(record.line)
-    return digest.hexdigest()
+def _write(selection: Selection, out: Path, accept_rejected: bool) -> Conversion:
+    with replacing(out / "rejected.jsonl") as rejected:
+        parts = write_parts(selection, out, lambda row: _put(row, rejected))
+    _remove_earlier(out, [*(part.name for part in parts.values()), "rejected.jsonl"])
+    splits = {name: part.to_json() for name, part in parts.items()}
+    return Conversion(
+        Inspection(selection.inputs[0]),
+        out,
+        splits[TRAIN]["sha256"],
+        accept_rejected,
+        splits,
+        report(selection),
+        warnings(selection),
+    )
+
+
+def _remove_earlier(out: Path, written: Collection[str]) -> None:
+    """Remove what an earlier conversion has left there and this one has not written again."""
+    if (out / _REPORT).is_file():
+        for name in _ROWS:
+            if name not in written:
+                (out / name).unlink(missing_ok=True)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,12 @@ class Conversion:
     """Of data.jsonl; None where nothing was written."""
     accepted: bool
     """Whether any number of rejected rows was agreed to."""
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """File, rows and sha256 of each part that was written."""
+    chosen: Mapping[str, Any] | None = None
+    """How rows were chosen, and what came of it; None where all are for training."""
+    warnings: Sequence[Problem] = ()
+    """What happened in choosing that was probably not meant."""
 
     def refusals(self) -> list[Problem]:
         """Why the exit code is 3; empty where all is well."""
@@ -141,7 +148,8 @@ class Conversion:
         written = self.sha256 is not None
         names = {"data": str(self.out / "data.jsonl"), "rejected": str(self.out / "rejected.jsonl")}
         shown = {key: one_line(name, PATH_LIMIT) if written else None for key, name in names.items()}
-        return {**self.inspection.to_json(), "out": {**shown, "sha256": self.sha256}}
+        choosing = {"splits": dict(self.splits), "chosen": self.chosen}
+        return {**self.inspection.to_json(), **choosing, "out": {**shown, "sha256": self.sha256}}
 
 
 def over_limit(read: Input, accepted: bool, out: str | None = None) -> list[Problem]:

@@ -11,7 +11,7 @@ from finetui.core.errors import FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.decide import Count
-from finetui.data.choose.rules import LEAK
+from finetui.data.choose.report import report, warnings
 from finetui.data.choose.selection import Chosen, Outcome, Selection
 from finetui.data.reader import Input, open_input
 from finetui.data.reading import AS_DETECTED, Reading
@@ -79,31 +79,3 @@ class ChosenRecords:
     def warnings(self) -> list[Problem]:
         """What happened that was probably not meant."""
         return warnings(self._selection)
-
-
-def report(selection: Selection) -> dict[str, Any] | None:
-    """How rows were chosen, and what came of it; None where all are trained as they are."""
-    filling = selection.inputs[0].filling
-    if not (selection.decides or filling.texts):
-        return None
-    told: dict[str, Any] = {"asked": selection.choosing.asked(), **selection.outcome.to_json()}
-    if selection.decides:
-        told["seed"] = selection.choosing.seed
-    if filling.texts:
-        told["fill"] = {name: {"text": text, "rows": filling.rows[name]} for name, text in filling.texts.items()}
-    return told
-
-
-def warnings(selection: Selection) -> list[Problem]:
-    """Placeholders that no row held, rows that leak, rows that the rules could not judge."""
-    outcome = selection.outcome
-    found = [Problem("choose.unfilled", {"name": name}) for name in selection.inputs[0].filling.unused()]
-    if leaks := outcome.dropped.get(LEAK):
-        examples = [shown for read in selection.inputs for shown in read.tally.examples.get(LEAK, ())]
-        where = f"{one_line(examples[0][0].file)}:{examples[0][0].row}" if examples else "–"
-        found.append(Problem("choose.leaks", {"count": leaks, "where": where}))
-    if outcome.ungrouped:
-        found.append(Problem("choose.ungrouped", {"count": outcome.ungrouped, "field": selection.choosing.group_by}))
-    if outcome.uncounted:
-        found.append(Problem("choose.uncounted", {"count": outcome.uncounted}))
-    return found

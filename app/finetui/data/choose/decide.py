@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetui.core.errors import FinetuiError, Problem
 from finetui.data.choose.choosing import NEAR, Choosing
 from finetui.data.choose.facts import Fact, Facts, Hasher
 from finetui.data.choose.groups import Grouping
 from finetui.data.choose.rules import TOO_LONG, TOO_SHORT, draw_samples, drop_duplicates, drop_leaks, weigh
 from finetui.data.choose.split import split
-from finetui.data.found import PARTS
+from finetui.data.found import PARTS, TRAIN
 from finetui.data.parsing import dump
 from finetui.data.reader import FileReport, Input, Record
 
@@ -48,6 +49,7 @@ def decide(inputs: Sequence[Input], choosing: Choosing, count: Count | None = No
     survey.facts.flush()
     survey.grouping.judge()
     _apply(survey.facts, choosing, hasher, weights)
+    _refuse_nothing(survey.facts)
     ungrouped = survey.grouping.missed if choosing.group_by else 0
     return Decision(survey.facts, [report.sha256 for report in files], ungrouped, survey.uncounted)
 
@@ -112,3 +114,11 @@ def _apply(facts: Facts, choosing: Choosing, hasher: Hasher, weights: Sequence[f
         draw_samples(facts, choosing.max_samples, draw)
     weigh(facts, weights, draw)
     split(facts, choosing, hasher)
+
+
+def _refuse_nothing(facts: Facts) -> None:
+    """Raise FinetuiError where there were rows and none is left to train."""
+    counts = [(part, why, rows) for part, why, rows, _ in facts.counts()]
+    dropped = ", ".join(f"{why} {rows}" for _, why, rows in counts if why)
+    if dropped and not any(part == TRAIN and why is None for part, why, _ in counts):
+        raise FinetuiError(Problem("choose.nothing-left", {"rows": facts.rows, "dropped": dropped}))

@@ -79,7 +79,7 @@ class Selection:
         Raises FinetuiError as `rows` does.
         """
         if self._decision is None and self.decides:
-            self._rewind()
+            self.rewind()
             self._decision = decide(self.inputs, self.choosing, self._count)
         return self._decision
 
@@ -90,7 +90,7 @@ class Selection:
         was asked cannot be had of these rows.
         """
         decision = self.decided()
-        self._rewind()
+        self.rewind()
         fates = decision.facts.fates() if decision else repeat(Fate(0, TRAIN, None, 1))
         for read in self.inputs:
             for record, fate in zip(read.read(on_rejected), fates, strict=False):
@@ -121,7 +121,8 @@ class Selection:
             decision.uncounted,
         )
 
-    def _rewind(self) -> None:
+    def rewind(self) -> None:
+        """Make the inputs unread."""
         self.inputs = [read.afresh() for read in self.inputs]
 
     def _twin(self, fate: Fate, read: Input) -> str:
