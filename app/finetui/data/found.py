@@ -28,8 +28,8 @@ class Dataset:
     """As the user asked, and where that says nothing, as the dataset declares."""
     weight: float = 1.0
     """How often each row is to be taken; 0.5 is a half of them."""
-    registered: bool = False
-    """Whether it is an entry of a registry, where datasets of different layouts are meant to go together."""
+    registry: str = ""
+    """The file that declares it as one of several, whose layouts may differ; empty where it was named by itself."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
 from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Saying, Tally, text_notes
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.sample import take
-from finetui.data.sources import Spec, find_files
+from finetui.data.sources import Spec, blamed, find_files
 from finetui.data.streams import opened
 
 REJECTED_LIMIT = 0.01
@@ -87,9 +87,17 @@ class Input:
         return formats.pop() if len(formats) == 1 else None
 
     @property
+    def belongs_together(self) -> bool:
+        """Whether there is one layout; the entries of a registry may have several, for records of one stage."""
+        if self.format is not None or not all(report.found.of.registry for report in self.files):
+            return self.format is not None
+        stages = {report.detection.stage for report in self.files}
+        return len(stages) == 1 and None not in stages
+
+    @property
     def converts(self) -> bool:
-        """Whether there is one layout and it can be converted."""
-        return self.format is not None and all(report.detection.adapter for report in self.files)
+        """Whether all files belong together and can be converted."""
+        return self.belongs_together and all(report.detection.adapter for report in self.files)
 
     @property
     def total(self) -> int:
@@ -198,6 +206,7 @@ def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation
         try:
             reports.append(FileReport(found, filling.onto(detect(take(found.file), found.reading))))
         except FinetuiError as error:
+            error = blamed(error, found)
             problems += [problem for problem in error.problems if problem not in problems]
             exit_code = error.exit_code
     if problems:

@@ -63,7 +63,7 @@ def open_registered(
         facts = {"count": len(entries), "names": _listed(local or entries), "first": (local or list(entries))[0]}
         search.refuse(Problem("sources.which-dataset", facts, str(folder)), exit_code=USAGE)
     for name, weight in names or [(next(iter(entries)), dataset.weight)]:
-        one = replace(dataset, name=f"{folder}:{name}", weight=weight, registered=True)
+        one = replace(dataset, name=f"{folder}:{name}", weight=weight, registry=str(folder / REGISTRY))
         if name in entries:
             _Entry(folder, name, entries[name], search).open(one)
         else:

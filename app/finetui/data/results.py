@@ -12,7 +12,7 @@ from finetui.core.errors import BAD_INPUT, DONE, Problem, ShellWords
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.data.detect import Alternative
 from finetui.data.problems import SET_ASIDE, Saying
-from finetui.data.reader import REJECTED_LIMIT, Input
+from finetui.data.reader import REJECTED_LIMIT, FileReport, Input
 from finetui.data.readings import Question
 
 
@@ -32,7 +32,7 @@ class Inspection:
     def stage(self) -> str | None:
         """The training stage that the records serve, or None."""
         stages = {report.detection.stage for report in self.input.files}
-        return stages.pop() if self.format is not None and len(stages) == 1 else None
+        return stages.pop() if self.input.belongs_together and len(stages) == 1 else None
 
     @property
     def confidence(self) -> float:
@@ -71,10 +71,12 @@ class Inspection:
             return over_limit(self.input, accepted=True)
         if self._mixed:
             return [Problem("data.mixed-formats", {"formats": self._formats()})]
-        files = self.input.files
-        code = "data.not-training-data" if self.format == "not-training-data" else "data.unknown-columns"
-        facts = {"columns": ", ".join(files[0].detection.columns) or "–"}
-        return [Problem(code, facts, report.file.name) for report in files]
+        return [self._unmapped(report) for report in self.input.files]
+
+    def next(self) -> str | None:
+        """The command that makes records of columns of no known layout, as far as their names tell; else None."""
+        unmapped = self.refusals() if self.format == "table" else []
+        return unmapped[0].next() if unmapped and unmapped[0].code == "sources.not-mapped" else None
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `finetui inspect --json`."""
@@ -86,6 +88,7 @@ class Inspection:
             "evidence": [sentence.text("en") for sentence in self.evidence()],
             "alternatives": [other.to_json() for other in self.alternatives()],
             "question": self.question and self.question.to_json(),
+            "next": self.next(),
             "files": [
                 {
                     "path": one_line(report.file.name, PATH_LIMIT),
@@ -97,6 +100,9 @@ class Inspection:
                     "format": report.detection.format,
                     "sha256": report.sha256,
                     "columns": list(report.detection.columns),
+                    "mapping": dict(report.detection.adapter.mapping) if report.detection.adapter else {},
+                    "dataset": one_line(report.found.dataset, PATH_LIMIT),
+                    "weight": report.found.weight,
                 }
                 for report in files
             ],
@@ -111,7 +117,17 @@ class Inspection:
 
     @property
     def _mixed(self) -> bool:
-        return len({report.detection.format for report in self.input.files}) > 1
+        return len({report.detection.format for report in self.input.files}) > 1 and not self.input.belongs_together
+
+    def _unmapped(self, report: FileReport) -> Problem:
+        """Why a file has no records: its columns are to be mapped first, or it is no training data."""
+        facts = {"columns": ", ".join(report.detection.columns) or "–"}
+        if self.format == "not-training-data":
+            return Problem("data.not-training-data", facts, report.file.name)
+        if mapping := report.detection.suggestion:
+            asked = ShellWords(shlex.join(self.input.asked))
+            return Problem("sources.not-mapped", {**facts, "mapping": mapping, "paths": asked}, report.file.name)
+        return Problem("data.unknown-columns", facts, report.file.name)
 
     def _formats(self) -> str:
         return "; ".join(f"{one_line(r.file.name)}: {r.detection.format or '?'}" for r in self.input.files[:8])

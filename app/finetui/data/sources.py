@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
+from finetui.core.text import one_line
 from finetui.data.folders import open_folder
 from finetui.data.found import Dataset, FoundFile, Search
 from finetui.data.hub import find_cached, is_hub_id, read_choice, snapshot_of, splits_of
@@ -21,6 +22,8 @@ from finetui.data.registry import open_registered, read_registry
 
 Spec = str | Path
 """What a user may name as data."""
+_IN_ENTRY = {"sources.unknown-column": "sources.entry-column", "sources.unknown-inside": "sources.entry-inside"}
+"""Problems of a mapping, as they are told where an entry of a registry was the mapping."""
 
 
 def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[list[FoundFile], list[Saying]]:
@@ -37,6 +40,20 @@ def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[l
     if search.problems:
         raise FinetuiError(search.problems, search.exit_code)
     return search.files, search.notes
+
+
+def blamed(error: FinetuiError, found: FoundFile) -> FinetuiError:
+    """The error of reading one file, each problem with the place where it is to be mended."""
+    registry = found.of.registry
+    if not registry:
+        return FinetuiError([replace(p, file=p.file or found.file.name) for p in error.problems], error.exit_code)
+    facts = {"name": one_line(found.dataset.rpartition(":")[2]), "data": one_line(found.file.name)}
+    return FinetuiError(
+        Problem(_IN_ENTRY[p.code], {**p.facts, **facts}, registry)
+        if p.code in _IN_ENTRY
+        else replace(p, file=p.file or found.file.name)
+        for p in error.problems
+    )
 
 
 def _find(words: str, reading: Reading, search: Search) -> None:

@@ -26,6 +26,8 @@ _TAKES = {
     "prompts": _LED - {"messages", "role", "content"},
 }
 """What makes each kind of record; parts outside of it cannot stand beside it."""
+_PLAIN = {"preference": records.compared, "feedback": records.rated, "prompts": records.asked}
+"""Kinds whose rows are brought into the plainest shape of their layout, which does the rest."""
 _SHOWN = 8
 
 
@@ -36,10 +38,12 @@ class Mapped:
     format: str
     """The layout that the mapped rows have then."""
     adapter: Adapter
+    stage: str | None
+    """The stage that the records serve."""
 
 
-def fit_mapping(mapping: Mapping[str, str], rows: Sequence[Any]) -> Mapped:
-    """Fit what the user named to the sampled rows of one file.
+def fit_mapping(mapping: Mapping[str, str], rows: Sequence[Any], stage: str | None = None) -> Mapped:
+    """Fit what the user named to the sampled rows of one file, for a stage where that is a choice.
 
     Raises FinetuiError (exit 2) with every part or column that is not there, or where parts are wanting.
     """
@@ -47,7 +51,8 @@ def fit_mapping(mapping: Mapping[str, str], rows: Sequence[Any]) -> Mapped:
     kind = _kind(parts)
     if problems := _wanting(kind, parts) or _clashing(kind, mapping):
         raise FinetuiError(problems, USAGE)
-    convert = _converter(kind, parts, {mapping[tag]: speaker for tag, speaker in TAGS.items() if tag in mapping}, rows)
+    tags = {mapping[tag]: speaker for tag, speaker in TAGS.items() if tag in mapping}
+    convert = _converter(kind, parts, tags, rows, stage)
     used = {str(path.steps[0]) for part in parts.values() for path in part.paths}
     beside = [one_line(column, 40) for column in columns_of(rows) if column not in used]
     facts = {
@@ -55,7 +60,9 @@ def fit_mapping(mapping: Mapping[str, str], rows: Sequence[Any]) -> Mapped:
         "beside": ", ".join(beside[:_SHOWN]),
     }
     cue = Saying("sources.cue-mapped-beside" if beside else "sources.cue-mapped", facts)
-    return Mapped(_format(kind, parts), Adapter(dict(mapping), cue, convert))
+    layout = CONVERTED[_format(kind, parts)]
+    serves = stage if stage in layout.also and kind in _PLAIN else layout.stage
+    return Mapped(layout.id, Adapter(dict(mapping), cue, convert), serves)
 
 
 def _kind(parts: Mapping[str, Part]) -> str:
@@ -114,14 +121,15 @@ def _clashing(kind: str, mapping: Mapping[str, str]) -> list[Problem]:
     return [Problem("sources.parts-clash", {"odd": ", ".join(dict.fromkeys(odd)), "parts": rest or ", ".join(PARTS)})]
 
 
-def _converter(kind: str, parts: Mapping[str, Part], tags: Mapping[str, str], rows: Sequence[Any]) -> Convert:
+def _converter(
+    kind: str, parts: Mapping[str, Part], tags: Mapping[str, str], rows: Sequence[Any], stage: str | None
+) -> Convert:
     if kind == "text":
         return records.text(parts)
     if kind in ("messages", "chat"):
         return records.chat(parts, tags)
-    make = {"preference": records.compared, "feedback": records.rated, "prompts": records.asked}[kind]
-    plain = make(parts, tags)
-    fit = CONVERTED[kind].fit
+    plain = _PLAIN[kind](parts, tags)
+    fit = CONVERTED[kind].also.get(stage or "", CONVERTED[kind].fit)
     assert fit is not None
     finish = fit([row for row in (_tried(plain, row) for row in rows) if row is not None]).convert
 
