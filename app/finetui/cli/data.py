@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from finetui.cli.choose_options import Choices, choose_options, token_counter_of
+from finetui.cli.chosen import add_parts
 from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.data_options import data_argument, reading_options
-from finetui.cli.describe import add_fact, describe
+from finetui.cli.describe import describe
 from finetui.cli.preview import preview_command
-from finetui.core.errors import BAD_INPUT, DONE, render
-from finetui.core.messages import t
-from finetui.core.text import one_line
+from finetui.core.errors import BAD_INPUT, DONE, render, render_warnings
 
 if TYPE_CHECKING:
     from finetui.data import Reading
@@ -43,19 +46,43 @@ def inspect_command(output: Output, paths: tuple[str, ...], other_tools: bool, r
 @data_argument
 @option("--out", required=True, type=PathWord(), metavar="DIR", help_code="data.opt-out")
 @option("--accept-rejected", is_flag=True, help_code="data.opt-accept-rejected")
+@option("--model", metavar="PATH|HUB_ID|demo", help_code="choose.opt-model")
+@option("--template", metavar="NAME|FILE", help_code="choose.opt-template")
+@option("--seed", type=click.IntRange(min=0), metavar="N", help_code="choose.opt-seed")
+@choose_options
 @reading_options
-def convert_command(output: Output, paths: tuple[str, ...], out: Path, accept_rejected: bool, reading: Reading) -> int:
-    """Write the data as canonical records, and the rows that were set aside."""
+def convert_command(
+    output: Output,
+    paths: tuple[str, ...],
+    out: Path,
+    accept_rejected: bool,
+    model: str | None,
+    template: str | None,
+    seed: int | None,
+    choices: Choices,
+    reading: Reading,
+) -> int:
+    """Write the data as canonical records, each part in its own file, and the rows that were set aside."""
     from finetui.data import convert
+    from finetui.data.choose.choosing import Choosing
 
-    conversion = convert(paths, out, reading, accept_rejected=accept_rejected)
+    choosing = Choosing.of({**choices.values(), **({} if seed is None else {"seed": seed})})
+    conversion = convert(
+        paths,
+        out,
+        replace(reading, fill=choices.fill),
+        choosing,
+        evaluation=choices.evaluation,
+        count=token_counter_of(model, template) if choosing.counts_tokens else None,
+        accept_rejected=accept_rejected,
+    )
     output.result(conversion.to_json())
     if not output.json:
         table = describe(conversion.inspection)
-        if conversion.sha256 is not None:
-            add_fact(table, t("data.label-written"), one_line(str(out / "data.jsonl")))
-            add_fact(table, t("data.label-sha256"), conversion.sha256)
+        add_parts(table, conversion)
         output.console().print(table)
+    if conversion.warnings:
+        output.note(render_warnings(conversion.warnings))
     if refused := conversion.refusals():
         output.note(render(refused))
         return BAD_INPUT

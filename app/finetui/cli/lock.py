@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from finetui.cli.choose_options import Choices, choose_options
 from finetui.cli.common import Output, PathWord, command, option
+from finetui.cli.data_options import reading_options
+
+if TYPE_CHECKING:
+    from finetui.data import Reading
 
 
 @command("lock")
@@ -17,6 +24,8 @@ from finetui.cli.common import Output, PathWord, command, option
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
 @option("--accept-rejected", is_flag=True, help_code="cli.opt-accept-rejected")
+@choose_options
+@reading_options
 def lock_command(
     output: Output,
     model: str,
@@ -27,6 +36,8 @@ def lock_command(
     template: str | None,
     python: str | None,
     accept_rejected: bool,
+    choices: Choices,
+    reading: Reading,
 ) -> None:
     """Write the bundle and say what it became."""
     from finetui.cli.stages import Stages
@@ -34,7 +45,18 @@ def lock_command(
     from finetui.core.messages import t
     from finetui.wizard import Draft, lock
 
-    draft = Draft(data, model, recipe, out, assignments, template, python, accept_rejected)
+    draft = Draft(
+        data,
+        model,
+        recipe,
+        out,
+        (*assignments, *choices.assignments),
+        template,
+        python,
+        accept_rejected,
+        replace(reading, fill=choices.fill),
+        choices.evaluation,
+    )
     with Stages(output) as stages:
         locked = lock(draft, stages)
     if locked.warnings:

@@ -39,7 +39,7 @@ def write_parts(selection: Selection, out: Path, on_rejected: Callable[[Rejected
         return {TRAIN: _write_all(selection, out, on_rejected)}
     kept = {part for part, why, _, _ in decision.facts.counts() if why is None}
     with ExitStack() as stack:
-        parts = {part: PartFile(name) for part, name in PART_FILES.items() if part in kept}
+        parts = {part: PartFile(name) for part, name in PART_FILES.items() if part in kept or part == TRAIN}
         streams: dict[str, IO[bytes]] = {
             part: stack.enter_context(replacing(out / written.name)) for part, written in parts.items()
         }
