@@ -41,6 +41,8 @@ def describe(inspection: Inspection) -> Table:
     if inspection.question:
         _add_question(table, inspection.question)
     _add_list(table, t("data.label-file"), [_file(file) for file in contract["files"]])
+    if command := inspection.next():
+        add_fact(table, t("sources.label-next"), command, "bold")
     for problem in contract["problems"]:
         _add_problem(table, problem)
     return table

@@ -59,7 +59,7 @@ def open_registered(
     """
     names = list(wanted)
     if not names and len(entries) > 1:
-        local = [name for name, entry in entries.items() if _is_entry(entry) and "file_name" in entry]
+        local = [name for name, entry in entries.items() if _lies_in(folder, entry)]
         facts = {"count": len(entries), "names": _listed(local or entries), "first": (local or list(entries))[0]}
         search.refuse(Problem("sources.which-dataset", facts, str(folder)), exit_code=USAGE)
     for name, weight in names or [(next(iter(entries)), dataset.weight)]:
@@ -193,6 +193,11 @@ class _Entry:
 
 def _is_entry(entry: Any) -> bool:
     return type(entry) is dict and not _SOURCES.isdisjoint(entry)
+
+
+def _lies_in(folder: Path, entry: Any) -> bool:
+    file = entry.get("file_name") if type(entry) is dict else None
+    return type(file) is str and bool(file) and (folder / file).exists()
 
 
 def _listed(names: Iterable[str]) -> str:
