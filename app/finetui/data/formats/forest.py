@@ -102,21 +102,21 @@ def threads(
     """
     path, waiting, below = [root], [children(root)], [False]
     while path:
-        child = next(waiting[-1], None)
-        if child is not None and len(path) < LONGEST:
+        for child in waiting[-1]:
+            if len(path) == LONGEST:
+                below[-1] = True
+                yield [*path, child]
+                continue
             path.append(child)
             waiting.append(children(child))
             below.append(False)
-            continue
-        if child is not None:
-            below[-1] = True
-            yield [*path, child]
-            continue
-        answered = below.pop()
-        if not answered and answers(path[-1]):
-            yield list(path)
-            answered = True
-        path.pop()
-        waiting.pop()
-        if below:
-            below[-1] |= answered
+            break
+        else:
+            waiting.pop()
+            answered = below.pop()
+            if not answered and answers(path[-1]):
+                yield list(path)
+                answered = True
+            path.pop()
+            if below:
+                below[-1] |= answered

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_SPECIAL = ("</s>", "<s>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<bos>", "<eos>", "[PAD]", "<pad>")
-MORE, END = "more", "end"
-"""Roles of markers that open no turn: what follows belongs to the user's turn, or to none."""
+_SPECIAL = (
+    *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "[PAD]", "### End"),
+    *("<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>"),
+)
+"""What stands around turns and belongs to none of them."""
+MORE = "more"
+"""The role of a marker that opens no turn: what follows belongs to the question before it."""
+_ASKING = ("user", MORE)
 
 
 class Turn(NamedTuple):
@@ -31,25 +36,28 @@ class Family:
     """Names in lower case to roles; a name that is absent stands for itself."""
     closing: str = ""
     """The token that ends a turn, where the family has one."""
+    are_words: bool = False
+    """Whether its markers are words that people also use; then each role has the one that it has first in a text."""
 
 
-def _names(user: str, assistant: str, more: str = "", system: str = "system|系统") -> dict[str, str]:
-    groups = {"user": user, "assistant": assistant, MORE: more, "system": system, END: "end"}
+def _names(user: str, assistant: str, more: str = "") -> dict[str, str]:
+    groups = {"user": user, "assistant": assistant, MORE: more, "system": "system|系统"}
     return {name.lower(): role for role, names in groups.items() for name in names.split("|") if name}
 
 
 def _hashes(user: str, assistant: str, more: str = "") -> Family:
     """`### NAME:`, anywhere in the text."""
-    names = "|".join(filter(None, (user, assistant, more, "System|系统|End")))
-    marker = re.compile(rf"(?<!#)###[ \t]*({names})(?:[ \t]*[:：]|(?=[ \t]*(?:\n|\Z)))", re.IGNORECASE)
-    return Family(f"### {user.split('|')[0]}: ### {assistant.split('|')[0]}:", marker, _names(user, assistant, more))
+    names = "|".join(filter(None, (user, assistant, more, "System|系统")))
+    marker = re.compile(rf"(?<!#)###[ \t]*({names})[ \t]*[:：]", re.IGNORECASE)
+    name = f"### {user.split('|')[0]}: ### {assistant.split('|')[0]}:"
+    return Family(name, marker, _names(user, assistant, more), are_words=True)
 
 
-def _lines(user: str, assistant: str, before: str = "") -> Family:
-    """`NAME:` where a line begins."""
-    lead = before or r"(?:^|(?<=s>))[ \t]*"
-    marker = re.compile(rf"{lead}({user}|{assistant}|System|系统)[ \t]*[:：]", re.MULTILINE)
-    return Family(f"{user.split('|')[0]}: {assistant.split('|')[0]}:", marker, _names(user, assistant))
+def _words(user: str, assistant: str, lead: str = r"(?:^|(?<=s>))[ \t]*", flags: int = 0) -> Family:
+    """`NAME:`, where a line begins or after another `lead`."""
+    marker = re.compile(rf"{lead}({user}|{assistant}|System|系统)[ \t]*[:：]", re.MULTILINE | flags)
+    name = f"{user.split('|')[0]}: {assistant.split('|')[0]}:"
+    return Family(name, marker, _names(user, assistant), are_words=True)
 
 
 FAMILIES = (
@@ -64,16 +72,13 @@ FAMILIES = (
     ),
     _hashes("Human|User|Prompter|用户", "Assistant|Bot|GPT|助手"),
     _hashes("Instruction|Question|指令|问题", "Response|Answer|Output|回答|输出", "Input|Context|输入"),
-    Family(
-        "USER: ASSISTANT:",
-        re.compile(r"(?:^|(?<=\s)|(?<=s>))(USER|ASSISTANT|SYSTEM)[ \t]*[:：]", re.MULTILINE),
-        _names("user", "assistant"),
-    ),
-    _lines("Human", "Assistant", r"\n\n"),
-    _lines("Human|User|用户", "Assistant|AI|Bot|助手"),
-    _lines("Q", "A"),
-    _lines("Question", "Answer"),
-    _lines("问题|问", "回答|答案|答"),
+    _words("USER", "ASSISTANT", r"(?:^|(?<=\s)|(?<=s>))"),
+    _words("Human", "Assistant", r"\n\n"),
+    _words("Human|User|用户", "Assistant|AI|Bot|助手", flags=re.IGNORECASE),
+    _words("Human|User|用户", "Assistant|助手", r"(?:^|(?<=\s))"),
+    _words("Q", "A"),
+    _words("Question", "Answer"),
+    _words("问题|问", "回答|答案|答"),
 )
 """Every family; where several fit, the one whose marker comes first in the text, then the one that is first here."""
 
@@ -93,14 +98,12 @@ def turns_of(text: str, family: Family) -> list[Turn]:
     """
     turns: list[Turn] = []
     role, begin = "system", 0
-    for marker in [*family.marker.finditer(text), None]:
+    for marker in [*_markers(text, family), None]:
         said = _said(text, begin, marker.start() if marker else len(text), family.closing if begin else "")
-        if role == END:
-            _refuse(said)
-        elif role == MORE and turns and turns[-1].role == "user":
+        if role == MORE:
             turns[-1] = Turn("user", "\n".join(filter(None, (turns[-1].text, said))))
         elif role != "system":
-            turns.append(Turn("user" if role == MORE else role, said))
+            turns.append(Turn(role, said))
         elif said:
             if turns and turns[-1] == Turn("user", ""):
                 turns.pop()  # the mark of the question stands before that of the system prompt within it
@@ -110,10 +113,22 @@ def turns_of(text: str, family: Family) -> list[Turn]:
     return turns
 
 
+def _markers(text: str, family: Family) -> Iterator[re.Match[str]]:
+    """The markers of a text; of words, those that a role does not bear in it are none."""
+    borne: dict[str, str] = {}
+    previous = ""
+    for marker in family.marker.finditer(text):
+        role, name = _role(marker, family), marker[1].lower()
+        if family.are_words and (borne.setdefault(role, name) != name or (role == MORE and previous not in _ASKING)):
+            continue
+        previous = role
+        yield marker
+
+
 def _first_question(family: Family, text: str) -> int:
     """Where the first question begins that is answered later; -1 where there is none."""
     begin = -1
-    for marker in family.marker.finditer(text):
+    for marker in _markers(text, family):
         role = _role(marker, family)
         if begin < 0 and role in ("user", "human"):
             begin = marker.start()
@@ -123,7 +138,8 @@ def _first_question(family: Family, text: str) -> int:
 
 
 def _role(marker: re.Match[str], family: Family) -> str:
-    return family.roles.get(marker[1].lower(), marker[1])
+    name = marker[1].lower()
+    return family.roles.get(name, name)
 
 
 def _said(text: str, begin: int, end: int, closing: str) -> str:
