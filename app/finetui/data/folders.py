@@ -8,7 +8,7 @@ from pathlib import Path
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.found import PART_FILES, PARTS, Dataset, Search
-from finetui.data.hub import choose, snapshot_of, splits_of
+from finetui.data.hub import addresses, choose, snapshot_of, splits_of
 from finetui.data.repository import Split, is_beside
 
 _SKIPPED = frozenset({"data.empty-file", "data.not-json", "data.binary"})
@@ -26,7 +26,11 @@ def open_folder(folder: Path, config: str | None, split: str | None, dataset: Da
     try:
         splits = splits_of(snapshot_of(folder))
         if splits is not None:
-            _add_split(choose(splits, config, split, dataset.name), splits, dataset, search)
+            place = dataset.name.removesuffix(":" + "/".join(filter(None, (config, split))))
+            chosen = choose(splits, config, split, place)
+            if split is None:
+                _name_others(chosen, splits, place, search)
+            _add_files(chosen.files, dataset, search)
         elif config or split:
             search.refuse(Problem("sources.no-names", {"names": split or config}, str(folder)), exit_code=USAGE)
         else:
@@ -46,14 +50,13 @@ def is_converted(folder: Path) -> bool:
         return False
 
 
-def _add_split(chosen: Split, splits: list[Split], dataset: Dataset, search: Search) -> None:
-    """The files of the chosen split, in its order; the others are named."""
-    others = [each.name if each.config == chosen.config else f"{each.config}/{each.name}" for each in splits]
-    others.remove(chosen.name)
+def _name_others(chosen: Split, splits: list[Split], place: str, search: Search) -> None:
+    """Say which splits are there beside the one that was taken without being named."""
+    others = [one_line(name) for name in addresses(splits)]
+    read = others.pop(splits.index(chosen))
     if others:
-        facts = {"dataset": one_line(dataset.name), "split": one_line(chosen.name), "other": one_line(others[0])}
-        search.note("sources.cue-split", others=", ".join(map(one_line, others)), **facts)
-    _add_files(chosen.files, dataset, search)
+        facts = {"dataset": one_line(place), "split": read, "other": others[0]}
+        search.note("sources.cue-split", others=", ".join(others), **facts)
 
 
 def _add_all(folder: Path, dataset: Dataset, search: Search) -> None:

@@ -47,7 +47,7 @@ def splits_of(folder: Path) -> list[Split] | None:
     """
     if (folder / "dataset_dict.json").is_file():
         return _saved_splits(folder)
-    if (folder / "state.json").is_file():
+    if all((folder / name).is_file() for name in ("state.json", "dataset_info.json")):
         return [_saved(folder, None)]
     return repository_splits(folder)
 
@@ -102,18 +102,23 @@ def choose(splits: list[Split], config: str | None, split: str | None, dataset: 
         config = configs[0]
         if len(configs) > 1 and not splits[0].default:
             raise _which("sources.which-config", dataset, configs)
-    elif config not in configs:
-        raise _which("sources.no-such-config", dataset, configs, config)
     there = {each.name: each for each in splits if each.config == config}
-    if split is not None:
-        if split not in there:
-            raise _which("sources.no-such-split", dataset, list(there), split)
+    if split in there:
         return there[split]
+    if split is not None or not there:
+        asked = "/".join(filter(None, (config if not there else None, split)))
+        raise _which("sources.no-such-split", dataset, addresses(splits), asked)
     training = [name for name in there if name.startswith(TRAIN)]
     for likely in ([TRAIN] if TRAIN in there else [], list(there), training):
         if len(likely) == 1:
             return there[likely[0]]
     raise _which("sources.which-split", dataset, list(there))
+
+
+def addresses(splits: list[Split]) -> list[str]:
+    """What each split is called behind the colon."""
+    first = splits[0].config
+    return [each.name if each.config == first else f"{each.config}/{each.name}" for each in splits]
 
 
 def read_choice(name: str, splits: list[Split]) -> tuple[str | None, str | None]:
