@@ -18,8 +18,14 @@ ARRAY, OBJECT, LINES, OBJECTS, KEYED = "json-array", "json-object", "jsonl", "js
 _FEW_LINES = 50
 _NEARLY_ALL = 0.9
 # What JSON begins with, and what is meant as JSON: comments, single quotes.
-_BEGINNING = re.compile(rb"""\{\s*(?:["'}#]|//|/\*|$)|\[\s*(?:["'\[{\]#]|//|/\*|-?\d[\d.eE+-]*\s*,\s*[-\d]|$)""")
-_PARTS_OF_A_ROW = frozenset({"chosen", "rejected", "prompt", "completion", "input", "output", "message"})
+_BEGINNING = re.compile(
+    rb"""\{\s*(?:["'}#]|//|/\*|$)|\[\s*(?:["'\[{\]#]|//|/\*|$)"""
+    rb"""|\[\s*(?:null|true|false|-?\d[\d.eE+-]*)\s*,\s*(?:["'\[{\d-]|null|true|false|$)"""
+)
+_PARTS_OF_A_ROW = frozenset(
+    {"chosen", "rejected", "prompt", "completion", "input", "output", "message", "messages"}
+    | {"chosen_messages", "rejected_messages", "chosen_conversations", "rejected_conversations"}
+)
 _OF_A_REGISTRY = frozenset({"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import Message, check_turns, plain_message
 from finetui.data.formats.layout import Adapter, Convert, Layout
-from finetui.data.formats.lead import Lead, answer_begins, checked, finished, is_whole, lead_of
+from finetui.data.formats.lead import Lead, answer_begins, checked, finished, is_turns, is_whole, lead_of
 from finetui.data.formats.markers import family_of, turns_of
 from finetui.data.formats.prompt_completion import said_by
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
@@ -27,6 +28,8 @@ PAIRED = (
 """The columns of the better and the worse answer, under every name they come in."""
 _BOTH = "output"
 """The column of LLaMA-Factory's older files that holds the better and the worse answer as a list of two."""
+_HH = "Human:"
+"""What a prompt of Anthropic's HH begins with."""
 _OPEN = {"role": "assistant", "content": ""}
 """The last turn of a rendered prompt that leaves the word to the answers."""
 _CONSTANT = "chosen = rejected"
@@ -87,16 +90,15 @@ def _parts(
         first, second = first
     asked = lead.value(row)
     if asked is None and type(first) is str and type(second) is str:
-        if not (_is_rendered(first) and _is_rendered(second)):
+        told = [_turns(text) for text in (first, second)]
+        if not all(told):
             return _split_text(first, second, better, worse)
-        first, second = _rendered(first, better), _rendered(second, worse)
+        first, second = told
     chosen, rejected = said_by("assistant", first, better, notes), said_by("assistant", second, worse, notes)
     if asked is None and (is_whole(chosen) or is_whole(rejected)):
         return split_pair([], chosen, rejected)
-    if type(asked) is str and _is_rendered(asked):
-        prompt = _rendered(asked, str(lead.column))
-        if prompt[-1] == _OPEN:
-            return split_pair(said_by("user", prompt[:-1], str(lead.column), notes), chosen, rejected)
+    if type(asked) is str and asked.lstrip().startswith(_HH) and (before := _turns(asked)) and before[-1] == _OPEN:
+        return split_pair(said_by("user", before[:-1], str(lead.column), notes), chosen, rejected)
     return split_pair(lead.messages(row, notes), chosen, rejected)
 
 
@@ -153,23 +155,24 @@ def _split_text(first: str, second: str, better: str, worse: str) -> tuple[list[
     return prompt, [plain_message("assistant", first[at:], better)], [plain_message("assistant", second[at:], worse)]
 
 
-def _is_rendered(text: str) -> bool:
-    """Whether a text is a chat from its first sign on, rendered as Anthropic's HH is."""
-    family = family_of(text)
-    return family is not None and not text[: next(family.marker.finditer(text)).start()].strip()
+def _turns(text: str) -> list[Any]:
+    """The messages of a text that is a chat from its first sign on: rendered as Anthropic's HH is, or as JSON.
 
-
-def _rendered(text: str, where: str) -> list[dict[str, str]]:
-    """The messages of a rendered chat.
-
-    Raises RowProblem `wrong-type` where text stands outside of its turns.
+    Nothing where it is none.
     """
+    if text[:1] == "[":
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        return value if is_turns(value) else []
     family = family_of(text)
+    if family is None or text[: next(family.marker.finditer(text)).start()].strip():
+        return []
     try:
-        turns = turns_of(text, family) if family else []
-    except ValueError as outside:
-        raise RowProblem("wrong-type", f"{where}: {excerpt(str(outside))}") from outside
-    return [{"role": turn.role, "content": turn.text} for turn in turns]
+        return [{"role": turn.role, "content": turn.text} for turn in turns_of(text, family)]
+    except ValueError:
+        return []
 
 
 def _fit_chosen(rows: Sequence[Any]) -> Adapter:
