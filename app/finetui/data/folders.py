@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.found import PART_FILES, PARTS, Dataset, Search
+from finetui.data.containers import TEXT
+from finetui.data.found import PART_FILES, PARTS, Dataset, FoundFile, Search
 from finetui.data.hub import addresses, choose, snapshot_of, splits_of
 from finetui.data.repository import Split, is_beside
 
-_SKIPPED = frozenset({"data.empty-file", "data.not-json", "data.binary"})
-"""What a folder may hold beside its data (a marker, an image) without that being an error."""
+_SKIPPED = frozenset({"data.empty-file", "data.binary"})
+_NO_DATA = frozenset({"PNG", "PDF", "GGUF"})
+"""Kinds of files that no one would call data; archives and spreadsheets could be it, and are errors."""
+_PROSE = (".txt", ".text", ".gz", ".zst")
 _NAMED = 5
 
 
@@ -63,28 +67,40 @@ def _add_all(folder: Path, dataset: Dataset, search: Search) -> None:
     """Every data file below any other folder."""
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
     _add_files(inside, dataset, search)
-    if not inside:
-        search.refuse(Problem("data.no-data-in-folder", {"count": 0}, str(folder)))
 
 
-def _add_files(paths: list[Path] | tuple[Path, ...], dataset: Dataset, search: Search) -> None:
+def _add_files(paths: Sequence[Path], dataset: Dataset, search: Search) -> None:
     """The data among some files of a folder; what is none is named."""
-    here, left_out = Search(), list[str]()
+    here, left_out = Search(), list[Path]()
     for path in paths:
         one = Search()
         if not is_beside(path):
             one.add(path, dataset)
-        if is_beside(path) or (one.problems and all(problem.code in _SKIPPED for problem in one.problems)):
-            left_out.append(one_line(str(path)))
+        if is_beside(path) or (one.problems and all(map(_is_no_data, one.problems))):
+            left_out.append(path)
         else:
             here.files += one.files
             here.refuse(*one.problems)
+    loose = [found for found in here.files if _is_loose_text(found)]
+    if len(loose) < len(here.files):
+        left_out += [found.file.path for found in loose]
+        here.files = [found for found in here.files if found not in loose]
     if left_out:
-        search.note("data.cue-left-out", count=len(left_out), names=", ".join(left_out[:_NAMED]))
-    if paths and not here.files and not here.problems:
+        names = ", ".join(one_line(str(path)) for path in left_out[:_NAMED])
+        search.note("data.cue-left-out", count=len(left_out), names=names)
+    if not here.files and not here.problems:
         here.refuse(Problem("data.no-data-in-folder", {"count": len(paths)}, dataset.name))
     search.files += here.files
     search.refuse(*here.problems)
+
+
+def _is_no_data(problem: Problem) -> bool:
+    return problem.code in _SKIPPED or problem.facts.get("kind") in _NO_DATA
+
+
+def _is_loose_text(found: FoundFile) -> bool:
+    """Whether a file is text of no declared kind (a makefile, a citation): data only where there is no other."""
+    return found.file.container == TEXT and found.file.path.suffix.lower() not in _PROSE
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
