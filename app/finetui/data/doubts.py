@@ -209,10 +209,11 @@ def _references(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | Non
 
 def _history(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
     """Which shape earlier turns have."""
-    first = next((row["history"] for row in rows if type(row.get("history")) is list and row["history"]), None)
-    if first is None or "history" not in adapter.mapping:
+    held = next((row["history"] for row in rows if type(row.get("history")) in (list, dict) and row["history"]), None)
+    if held is None or "history" not in adapter.mapping:
         return None
-    shape = "messages" if is_turns(first) else "objects" if type(first[0]) is dict else "pairs"
+    kinds = {list: "pairs", dict: "messages" if is_turns(held) else "objects"}
+    shape = "lists" if type(held) is dict else kinds.get(type(held[0]), "texts")
     return Doubt((Saying("detect.history-shape", {"shape": Saying(f"detect.history-{shape}")}),))
 
 
