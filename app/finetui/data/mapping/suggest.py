@@ -49,8 +49,9 @@ class _Leaf:
     @property
     def words(self) -> set[str]:
         """The words of its own name: of the last key of the path."""
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.path.rpartition(".")[2].removesuffix("[]"))
-        return set(_WORD.findall(name.lower()))
+        name = self.path.rpartition(".")[2].removesuffix("[]")
+        parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+        return set(_WORD.findall(f"{name} {parted}".lower()))
 
     @property
     def list(self) -> str:
