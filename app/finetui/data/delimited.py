@@ -53,7 +53,8 @@ class Table:
 def recognise(head: bytes, whole: bool) -> Table | None:
     """The table that a file begins with, or None where its lines are no rows of cells.
 
-    A header with a known name is believed where half of the rows fit it; any other table must fit almost everywhere.
+    A header of two known names is believed, and of one where half of the rows fit it; any other table must fit almost
+    everywhere.
     """
     if len(head) > _SAMPLED_BYTES or not whole:
         head = head[: head.rfind(b"\n", 0, _SAMPLED_BYTES) + 1]
@@ -63,21 +64,21 @@ def recognise(head: bytes, whole: bool) -> Table | None:
 
 def _fitted(delimiter: str, head: bytes) -> tuple[tuple[float, ...], Table] | None:
     """The table that `delimiter` gives, with how much speaks for it: known names, rows that fit, columns."""
-    sampled = [cells for cells, *_ in islice(_records(io.BytesIO(head), delimiter, False, 0), _SAMPLED_ROWS)]
-    if not sampled or type(sampled[0]) is RowProblem:
-        return None
-    padded = len(sampled[0]) > 1 and all(cell[:1] == " " for cell in sampled[0][1:])
+    sampled = _sampled(head, delimiter, padded=False)
+    padded = bool(sampled) and len(sampled[0]) > 1 and all(cell[:1] == " " for cell in sampled[0][1:])
     if padded:
-        sampled = [cells for cells, *_ in islice(_records(io.BytesIO(head), delimiter, True, 0), _SAMPLED_ROWS)]
+        sampled = _sampled(head, delimiter, padded=True)
+    if not sampled:
+        return None
     names, rows = [cell.strip() for cell in sampled[0]], sampled[1:]
     width = len(names)
-    whole = [row for row in rows if type(row) is list and len(row) == width]
+    whole = [row for row in rows if type(row) is list and type(_row(row, names)) is dict]
     fit = len(whole) / len(rows) if rows else 1.0
     known = sum(name.lower() in _KNOWN for name in names)
     if width == 1:
         header = delimiter == "," and names[0].lower() in _ALONE and fit >= _NEARLY_ALL
     else:
-        header = bool(known) and fit >= _HALF and max(map(len, names)) <= _LONGEST_NAME
+        header = (known > 1 or (known == 1 and fit >= _HALF)) and max(map(len, names)) <= _LONGEST_NAME
     if not header:
         if width == 1 or len(rows) < _FEWEST_ROWS or fit < _NEARLY_ALL:
             return None
@@ -87,6 +88,13 @@ def _fitted(delimiter: str, head: bytes) -> tuple[tuple[float, ...], Table] | No
             return None
     columns = names if header else [""] * width
     return (known, fit, width), Table(delimiter, _distinct(columns), header, padded)
+
+
+def _sampled(head: bytes, delimiter: str, *, padded: bool) -> list[Any]:
+    """The first records; none where the first is broken."""
+    found = _records(io.BytesIO(head), delimiter, padded, 0)
+    sampled = [cells for cells, *_ in islice(found, _SAMPLED_ROWS)]
+    return sampled if sampled and type(sampled[0]) is list else []
 
 
 def _are_names(names: Sequence[str]) -> bool:
@@ -101,7 +109,7 @@ def _is_tabular(rows: Sequence[Sequence[str]], head: bytes, delimiter: str, head
         return True
     if head.count(b'"' + delimiter.encode()) + head.count(delimiter.encode() + b'"') >= len(rows):
         return True
-    return any(all(_NUMBER.fullmatch(cell) for cell in column) for column in zip(*rows, strict=True))
+    return any(all(_NUMBER.fullmatch(cell) for cell in column) for column in zip(*rows, strict=False))
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -115,9 +115,9 @@ class _LineFeeds(io.RawIOBase):
 
 
 def _unmarked(head: bytes) -> str | None:
-    zeros = head.count(0)
-    if zeros * 5 >= len(head):
-        return UTF16_LE if head[1::2].count(0) > zeros // 2 else UTF16_BE
+    zeros, odd = head.count(0), head[1::2].count(0)
+    if zeros * 5 >= len(head) and not zeros < 20 * odd < 19 * zeros:
+        return UTF16_LE if 2 * odd > zeros else UTF16_BE
     if _is_utf8(head):
         return UTF8
     text = head.decode("utf-8", "replace")
