@@ -20,6 +20,8 @@ from finetui.data.readings import Doubt, Option, Other, Question
 _SOME = 0.1
 _LETTERS = frozenset("ABCDEFGH")
 _EVALUATION = ("subject", "subjects", "choices", "options", "answer_idx", "answer_index", "A", "B", "C", "D")
+_LEARNED = ("assistant", "messages")
+"""Parts that hold answers to learn."""
 _BRIEF, _FAIR = 30, 200
 """Characters of an answer that is likely a reference or a class, and of one that may be."""
 
@@ -96,7 +98,7 @@ def _question_answer(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt 
 
 def _evaluation(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
     """A multiple-choice evaluation, by its columns or its answers of one letter."""
-    columns = [column for column in _EVALUATION if column in rows[0]]
+    columns = [column for column in _EVALUATION if any(column in row for row in rows)]
     answer = adapter.mapping.get("assistant", "")
     answers = [str(row.get(answer)).strip(" .()") for row in rows]
     letters = sum(said in _LETTERS for said in answers)
@@ -119,7 +121,7 @@ def _lengths(answers: Sequence[str]) -> Saying:
 def _number_label(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
     """A label that is no boolean is a class, by its type over all rows; 0 and 1 may still be a rating."""
     column = next((name for name in ("label", "kto_tag") if any(row.get(name) is not None for row in rows)), None)
-    if column is None or column in adapter.mapping.values() or "assistant" not in adapter.mapping:
+    if column is None or column in adapter.mapping.values() or adapter.mapping.keys().isdisjoint(_LEARNED):
         return None
     values = [row[column] for row in rows if row.get(column) is not None]
     numbers = all(type(value) in (int, float) for value in values)
@@ -212,7 +214,7 @@ def _history(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
     held = next((row["history"] for row in rows if type(row.get("history")) in (list, dict) and row["history"]), None)
     if held is None or "history" not in adapter.mapping:
         return None
-    kinds = {list: "pairs", dict: "messages" if is_turns(held) else "objects"}
+    kinds: dict[type, str] = {list: "pairs", dict: "messages" if is_turns(held) else "objects"}
     shape = "lists" if type(held) is dict else kinds.get(type(held[0]), "texts")
     return Doubt((Saying("detect.history-shape", {"shape": Saying(f"detect.history-{shape}")}),))
 
@@ -220,7 +222,7 @@ def _history(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
 def _arguments(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
     """Tool arguments that are text: parsed, and told."""
     column = adapter.mapping.get("messages", "").partition("[")[0]
-    turns = (turn for row in rows for turn in row.get(column) or () if type(turn) is dict)
+    turns = (turn for row in rows if type(row.get(column)) is list for turn in row[column] if type(turn) is dict)
     calls = (call for turn in turns if type(turn.get("tool_calls")) is list for call in turn["tool_calls"])
     found = [call["function"].get("arguments") for call in calls if type(call) is dict and _is_function(call)]
     texts = [said for said in found if type(said) is str and said]

@@ -1,4 +1,4 @@
-"""Other readings of the same rows, and what the user is asked about them."""
+"""Other readings of the same data, and what the user is asked about them."""
 
 from __future__ import annotations
 
@@ -50,3 +50,18 @@ class Doubt:
     told: tuple[Saying, ...] = ()
     other: Other | None = None
     question: Question | None = None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another reading of the data, why it was not taken, and the flags that take it."""
+
+    format: str
+    confidence: float
+    why: Saying
+    flags: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of `alternatives`."""
+        why = self.why.text("en")
+        return {"format": self.format, "confidence": self.confidence, "why": why, "flags": list(self.flags)}

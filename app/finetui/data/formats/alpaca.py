@@ -25,4 +25,4 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return fit_columns(rows, "instruction", most_common(_answer, rows, "output"), more="input", ignored="text")
 
 
-LAYOUT = Layout("alpaca", _recognise, "columns instruction and output", "sft", _fit)
+LAYOUT = Layout("alpaca", _recognise, "sft", _fit)

@@ -34,4 +34,4 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return replace(adapter, cue=Saying("data.cue-blocks", adapter.cue.facts))
 
 
-LAYOUT = Layout("blocks", _recognise, "messages of blocks with a value", "sft", _fit)
+LAYOUT = Layout("blocks", _recognise, "sft", _fit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from finetui.data.formats.content import content_of
@@ -167,6 +167,12 @@ def is_untrained(item: Message, where: str) -> bool:
         if not value:
             return True
     return False
+
+
+def items_of(rows: Sequence[Any], column: str) -> list[dict[str, Any]]:
+    """The objects that sampled rows list under a column, or that they are lists of themselves."""
+    lists = (row if type(row) is list else row.get(column) if type(row) is dict else None for row in rows)
+    return [item for items in lists if type(items) is list for item in items if type(item) is dict]
 
 
 def speakers(names: Iterable[Any]) -> str:

@@ -17,4 +17,4 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return fit_columns(rows, "instruction", "response", more="context")
 
 
-LAYOUT = Layout("dolly", _recognise, "columns instruction, context and response", "sft", _fit)
+LAYOUT = Layout("dolly", _recognise, "sft", _fit)

@@ -52,7 +52,8 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     lead = lead_of(rows, tuple(filter(None, (label, answer))))
     if answer is None or (lead.column in CONVERSATIONS and answer != "completion"):
         answer = lead.column or "messages"
-    mapping = {**lead.mapping(), "completion": answer, "label": label}
+    said = {"messages": answer} if answer == lead.column else {**lead.mapping(), "completion": answer}
+    mapping = {**said, "label": label}
     shown = ", ".join(dict.fromkeys((*lead.columns, answer, label)))
     # whole numbers are classes unless the user says otherwise, and then no row has a truth value
     known = any(type(row) is dict and _truth(row.get(label), _WORDS) is not None for row in rows)
@@ -97,4 +98,4 @@ def _parts(row: dict[str, Any], lead: Lead, answer: str, notes: list[Note]) -> t
     return prompt, completion
 
 
-LAYOUT = Layout("feedback", lambda row: _label_of(row) is not None, "an answer with a boolean label", "kto", _fit)
+LAYOUT = Layout("feedback", lambda row: _label_of(row) is not None, "kto", _fit)

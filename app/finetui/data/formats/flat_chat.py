@@ -99,4 +99,4 @@ def _last(row: dict[str, Any], turns: list[Turn], answer: str) -> Message:
     return plain_message("assistant", row[answer], answer)
 
 
-LAYOUT = Layout("flat-chat", _recognise, "turn markers within one text", "sft", _fit)
+LAYOUT = Layout("flat-chat", _recognise, "sft", _fit)

@@ -44,8 +44,6 @@ class Layout:
     id: str
     recognise: Callable[[Any], bool]
     """Whether one sampled row has this layout; asked in the order of the table, strongest cue first."""
-    cue: str
-    """What gives it away, in one technical phrase."""
     stage: str | None = None
     """The stage that its records serve; None where it cannot be converted."""
     fit: Fit | None = None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from finetui.data.formats.chat import chat_record, full_message, meta_of, speakers
+from finetui.data.formats.chat import chat_record, full_message, items_of, meta_of, speakers
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
@@ -42,8 +42,7 @@ def _recognise(row: Any) -> bool:
 def _fit(rows: Sequence[Any]) -> Adapter:
     columns = Counter(column for row in rows if (column := _column(row)) is not None)
     column = columns.most_common(1)[0][0] if columns else "messages"
-    items = (item for row in rows for item in (row if type(row) is list else row.get(column) or ()))
-    names = speakers(item.get("role") for item in items if type(item) is dict)
+    names = speakers(item.get("role") for item in items_of(rows, column))
     mapping = {"messages": column or "[row]"}
     for tools in ("tools", "functions"):
         if any(type(row) is dict and row.get(tools) for row in rows):
@@ -84,4 +83,4 @@ def _messages(items: list[Any], notes: list[Note]) -> list[dict[str, Any]]:
     return [full_message(item, "role", "content", f"messages[{place}]", notes) for place, item in enumerate(items)]
 
 
-LAYOUT = Layout("messages", _recognise, "a list of {role, content}", "sft", _fit)
+LAYOUT = Layout("messages", _recognise, "sft", _fit)

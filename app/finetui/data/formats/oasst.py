@@ -171,4 +171,4 @@ def _name(value: Any, where: str) -> str | None:
     return str(value)
 
 
-LAYOUT = Layout("oasst", _recognise, "messages that name their parent", "sft", _fit)
+LAYOUT = Layout("oasst", _recognise, "sft", _fit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finetui.data.formats.chat import Message, chat_record, is_untrained, meta_of, plain_message, system_of
+from finetui.data.formats.chat import Message, chat_record, is_untrained, items_of, meta_of, plain_message, system_of
 from finetui.data.formats.columns import most_common
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.history import PAIR_KEYS, aligned_turns, pair_keys
@@ -50,8 +50,7 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     if len(where) == 2:
         mapping = {"user": where[0], "assistant": where[1], **{part: part for part in beside}}
         return Adapter(mapping, Saying("data.cue-lists", {"columns": ", ".join(where)}), _converter(where))
-    items = (item for row in rows for item in (row if type(row) is list else row.get(where[0]) or ()))
-    keys = most_common(pair_keys, list(items), PAIR_KEYS[0])
+    keys = most_common(pair_keys, items_of(rows, where[0]), PAIR_KEYS[0])
     column = where[0] or "[row]"
     mapping = {"user": f"{column}[].{keys[0]}", "assistant": f"{column}[].{keys[1]}", **{part: part for part in beside}}
     return Adapter(mapping, Saying("data.cue-pairs", {"column": column, "keys": ", ".join(keys)}), _converter(where))
@@ -99,4 +98,4 @@ def _turns(items: Any, where: str) -> list[Message]:
     return turns
 
 
-LAYOUT = Layout("pairs", _recognise, "a list of question and answer pairs", "sft", _fit)
+LAYOUT = Layout("pairs", _recognise, "sft", _fit)

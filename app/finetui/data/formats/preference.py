@@ -145,14 +145,25 @@ def _joined(prompt: list[Message], shared: list[Message]) -> list[Message]:
 
 def _split_text(first: str, second: str, better: str, worse: str) -> tuple[list[Message], list[Message], list[Message]]:
     """Two texts that begin alike, parted at the last space before they differ, which goes with the answers."""
-    end = next((at for at, (one, two) in enumerate(zip(first, second, strict=False)) if one != two), None)
-    alike = first[: min(len(first), len(second)) if end is None else end]
+    alike = first[: _alike(first, second)]
     space = alike.rfind(" ", 1)
     at = space if space > 0 else len(alike)
     if not first[:at].strip():
         raise RowProblem("missing-key", "prompt (chosen and rejected begin differently)")
     prompt: list[Message] = [{"role": "user", "content": first[:at]}]
     return prompt, [plain_message("assistant", first[at:], better)], [plain_message("assistant", second[at:], worse)]
+
+
+def _alike(first: str, second: str) -> int:
+    """How many characters two texts begin with alike, found by halves."""
+    least, most = 0, min(len(first), len(second))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if first[least:middle] == second[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 def _turns(text: str) -> list[Any]:
@@ -191,7 +202,6 @@ def _fit_chosen(rows: Sequence[Any]) -> Adapter:
 LAYOUT = Layout(
     "preference",
     lambda row: _pair_of(row) is not None,
-    "a chosen and a rejected answer",
     "dpo",
     _fit,
     {"rm": _fit, "orpo": _fit, "sft": _fit_chosen},

@@ -65,4 +65,4 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return fit_prompt(rows, "prompt", "completion")
 
 
-LAYOUT = Layout("prompt-completion", _recognise, "columns prompt and completion", "sft", _fit)
+LAYOUT = Layout("prompt-completion", _recognise, "sft", _fit)

@@ -78,5 +78,5 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return Adapter(lead.mapping() or {"prompt": column}, shown, convert)
 
 
-UNANSWERED = Layout("prompts", _is_unanswered, "messages without an answer", None, _fit)
-LAYOUT = Layout("prompts", _is_prompt, "a question without an answer", None, _fit)
+UNANSWERED = Layout("prompts", _is_unanswered, None, _fit)
+LAYOUT = Layout("prompts", _is_prompt, None, _fit)

@@ -40,4 +40,4 @@ def _fit(rows: Sequence[Any]) -> Adapter:
     return fit_columns(rows, question, answer)
 
 
-LAYOUT = Layout("query-response", _recognise, "a question and an answer column", "sft", _fit)
+LAYOUT = Layout("query-response", _recognise, "sft", _fit)

@@ -63,4 +63,4 @@ def _instances(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in instances if type(item) is dict] if type(instances) is list else []
 
 
-LAYOUT = Layout("seed-tasks", _recognise, "columns instruction and instances", "sft", _fit)
+LAYOUT = Layout("seed-tasks", _recognise, "sft", _fit)

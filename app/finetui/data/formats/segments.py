@@ -62,4 +62,4 @@ def _piece(piece: Any, where: str) -> dict[str, Any]:
     return {"label": piece["label"], "text": piece["text"]}
 
 
-LAYOUT = Layout("segments", _recognise, "a list of segments", "sft", _fit)
+LAYOUT = Layout("segments", _recognise, "sft", _fit)

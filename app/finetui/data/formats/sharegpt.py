@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from finetui.data.formats.chat import chat_record, full_message, meta_of, speakers
+from finetui.data.formats.chat import chat_record, full_message, items_of, meta_of, speakers
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
@@ -31,8 +31,7 @@ def _recognise(row: Any) -> bool:
 def _fit(rows: Sequence[Any]) -> Adapter:
     columns = Counter(column for row in rows if (column := _column(row)) is not None)
     column = columns.most_common(1)[0][0] if columns else "conversations"
-    turns = (item for row in rows if type(row) is dict for item in row.get(column) or () if type(item) is dict)
-    names = speakers(turn.get("from") for turn in turns)
+    names = speakers(turn.get("from") for turn in items_of(rows, column))
     mapping = {"messages": f"{column}[from, value]"}
     for part in ("system", "tools"):
         if any(type(row) is dict and row.get(part) for row in rows):
@@ -63,4 +62,4 @@ def _converter(column: str) -> Convert:
     return convert
 
 
-LAYOUT = Layout("sharegpt", _recognise, "a list of {from, value}", "sft", _fit)
+LAYOUT = Layout("sharegpt", _recognise, "sft", _fit)

@@ -63,4 +63,4 @@ def _truths(labels: list[Any], notes: list[Note]) -> list[bool]:
     return [bool(label) for label in labels]
 
 
-LAYOUT = Layout("stepwise", _recognise, "columns completions and labels", "prm", _fit)
+LAYOUT = Layout("stepwise", _recognise, "prm", _fit)

@@ -26,5 +26,5 @@ def _could_be_said(value: Any) -> bool:
     return type(value) is str or (type(value) is list and type(value[0]) is dict)
 
 
-NO_TRAINING = Layout("not-training-data", _no_training, "nothing that could be a question or an answer")
-TABLE = Layout("table", lambda row: type(row) is dict and bool(row), "columns of no known layout")
+NO_TRAINING = Layout("not-training-data", _no_training)
+TABLE = Layout("table", lambda row: type(row) is dict and bool(row))

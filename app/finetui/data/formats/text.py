@@ -116,4 +116,4 @@ def _record(text: Any, where: str) -> dict[str, Any]:
     return {"text": text}
 
 
-LAYOUT = Layout("text", _recognise, "one column of text", "pt", _fit)
+LAYOUT = Layout("text", _recognise, "pt", _fit)

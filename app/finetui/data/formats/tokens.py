@@ -65,4 +65,4 @@ def _are(values: list[Any], *types: type) -> bool:
     return set(map(type, values)) <= set(types)
 
 
-LAYOUT = Layout("tokens", _recognise, "columns input_ids and labels", "sft", _fit)
+LAYOUT = Layout("tokens", _recognise, "sft", _fit)
