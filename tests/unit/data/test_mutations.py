@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetui.core.errors import FinetuiError
-from finetui.data import convert
-from tests.unit.data.write import ALPACA, CONTAINERS, MESSAGES, SHAREGPT
+from finetui.data import convert, inspect
+from tests.unit.data.write import ALPACA, CONTAINERS, MESSAGES, SHAREGPT, put
 
 pytestmark = pytest.mark.unit
 
@@ -156,3 +156,13 @@ def test_mutated_rows_are_used_or_set_aside(rows: list[Any], tmp_path: Path) -> 
 @given(content=st.binary(max_size=400))
 def test_any_bytes_at_all_are_answered(content: bytes, tmp_path: Path) -> None:
     hold(content, tmp_path)
+
+
+@pytest.mark.parametrize("speaker", [("role", "content", "user", "assistant"), ("from", "value", "human", "gpt")])
+@pytest.mark.parametrize("column", ["messages", "conversations", "conversation"])
+def test_a_column_that_is_a_list_in_most_rows_only(tmp_path: Path, speaker: tuple[str, ...], column: str) -> None:
+    who, said, user, assistant = speaker
+    turns = [{who: user, said: "a"}, {who: assistant, said: "b"}]
+    rows: list[Any] = [{column: turns}, {column: turns}, {column: 5, "dialogue": turns}, {column: True}]
+    contract = inspect([put(tmp_path / "rows.jsonl", rows)]).to_json()
+    assert (contract["rows"]["usable"], contract["rows"]["rejected"]) == (2, 2)

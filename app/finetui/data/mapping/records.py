@@ -196,18 +196,18 @@ def _said(parts: Parts, tags: Mapping[str, str]) -> Before:
 
 def _by_turns(parts: Parts, user: Part, assistant: Part | None) -> Before:
     """Aligned lists, or lists of items that hold a question and an answer each: one turn after another."""
-    lists = [part for name in ("system", "user", "thinking", "assistant") if (part := parts.get(name))]
-    lists = [part for part in lists if part.list_at is not None]
+    spoken = {"system": parts.get("system"), "user": user, "thinking": parts.get("thinking"), "assistant": assistant}
+    lists = {role: part for role, part in spoken.items() if part and part.list_at is not None}
 
     def said(row: Any, notes: list[Note]) -> list[Message]:
-        values = {part.name: part.need(row) for part in lists}
-        asked, answered = len(values[user.name]), len(values[assistant.name]) if assistant else 0
+        values = {role: part.need(row) for role, part in lists.items()}
+        asked, answered = len(values["user"]), len(values.get("assistant", ()))
         if assistant and asked - answered not in (0, 1):
             raise RowProblem("wrong-type", f"{user.text}: {asked}, {assistant.text}: {answered}")
         messages = [] if "system" in values else _earlier(parts, row, notes)
         for turn in range(asked):
-            found = {name: items[turn] if turn < len(items) else ABSENT for name, items in values.items()}
-            if all(found[name] is ABSENT for name in ("user", "assistant") if name in found):
+            found = {role: items[turn] if turn < len(items) else ABSENT for role, items in values.items()}
+            if all(found[role] is ABSENT for role in ("user", "assistant") if role in found):
                 raise RowProblem("missing-key", f"{user.text} [{turn}]")
             messages += _turn(found, f"[{turn}]")
         return messages

@@ -13,7 +13,7 @@ _ROWS = 200
 _DEEPEST = 4
 _ITEMS = 8
 _SPEAKERS = 12
-_UNNAMEABLE, _UNNAMEABLE_INSIDE = re.compile("[=,+]"), re.compile(r"[=,+.\[\]]")
+_SIGNS_OF_A_LINE, _SIGNS = re.compile("[=,+]"), re.compile(r"[=,+.\[\]]")
 _WORD = re.compile(r"[a-z]+|[\u4e00-\u9fff]+")
 _NAMES = {
     "system": ("system", "persona", "系统", "人设"),
@@ -89,12 +89,13 @@ def _leaves(rows: Sequence[Any]) -> list[_Leaf]:
 
 def _texts(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
     """Every text of a row and its path; keys that a path cannot name, and lists of lists, are left out."""
-    if type(value) is str:
+    if type(value) is str and path:
         if value.strip():
             yield path, value
     elif type(value) is dict and depth < _DEEPEST:
         for key, inside in value.items():
-            if not (_UNNAMEABLE_INSIDE if path else _UNNAMEABLE).search(key):
+            unnameable = _SIGNS if path or type(inside) is not str else _SIGNS_OF_A_LINE
+            if key.strip() == key and key and not unnameable.search(key):
                 yield from _texts(inside, f"{path}.{key}" if path else key, depth + 1)
     elif type(value) is list and path and "[]" not in path:
         for item in value[:_ITEMS]:
