@@ -44,6 +44,9 @@ def choose(rows: Sequence[Any], reading: Reading) -> Choice:
     best = _most_common(counts, len(rows))
     if reading.mapping:
         mapped = fit_mapping(reading.mapping, rows, reading.stage)
+        if reading.format not in (None, mapped.format):
+            facts = {"asked": reading.format, "format": mapped.format, "parts": ", ".join(reading.mapping)}
+            raise FinetuiError(Problem("sources.map-format", facts), USAGE)
         return _serving(Choice(mapped.format, mapped.adapter, mapped.stage, rows, counts), reading.stage)
     if reading.format is None and best is not None and reading.stage is not None and not _serves(best, reading.stage):
         best = _server(reading.stage, rows) or best

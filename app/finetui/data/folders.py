@@ -41,8 +41,6 @@ def open_folder(folder: Path, config: str | None, split: str | None, dataset: Da
             _add_all(snapshot_of(folder), dataset, search)
     except FinetuiError as error:
         search.refuse(*error.problems, exit_code=error.exit_code)
-    except OSError as error:
-        search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(folder)))
 
 
 def is_converted(folder: Path) -> bool:

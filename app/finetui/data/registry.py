@@ -14,6 +14,7 @@ from finetui.core.text import one_line
 from finetui.data.folders import open_folder
 from finetui.data.found import Dataset, Search
 from finetui.data.hub import find_cached
+from finetui.data.repository import TRAIN
 
 REGISTRY = "dataset_info.json"
 _HUBS = ("hf_hub_url", "ms_hub_url", "om_hub_url")
@@ -104,7 +105,8 @@ class _Entry:
         if split and "[" in split:
             self.wrong("split-slice", split=split)
             return
-        hub_ids = [str(self.entry[key]) for key in _HUBS if self.entry.get(key)]
+        split = None if split == TRAIN else split  # which is read anyhow, also where a folder has no splits
+        hub_ids = [hub_id for key in _HUBS if (hub_id := self.text(key))]
         cached = next((found for hub_id in hub_ids if (found := find_cached(hub_id))), None)
         file = self.text("file_name")
         local = self.folder / file if file else None
@@ -117,8 +119,8 @@ class _Entry:
         elif hub_ids:
             self.wrong("not-fetched", hub_id=hub_ids[0])
         elif local is None:
-            key = next(key for key in _ELSEWHERE if key in self.entry)
-            self.wrong("elsewhere", key=key, value=one_line(str(self.entry[key])))
+            key = next(key for key in _ELSEWHERE if self.text(key))
+            self.wrong("elsewhere", key=key, value=one_line(self.entry[key]))
         else:
             self.wrong("absent-file", path=str(local), parent=str(self.folder))
 
@@ -192,7 +194,8 @@ class _Entry:
 
 
 def _is_entry(entry: Any) -> bool:
-    return type(entry) is dict and not _SOURCES.isdisjoint(entry)
+    """Whether something says where a dataset is."""
+    return type(entry) is dict and any(type(entry.get(key)) is str and entry[key] for key in _SOURCES)
 
 
 def _lies_in(folder: Path, entry: Any) -> bool:

@@ -37,6 +37,8 @@ def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[l
             _find(str(spec), reading, search)
         except FinetuiError as error:
             search.refuse(*error.problems, exit_code=error.exit_code)
+        except OSError as error:
+            search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(spec)))
     if search.problems:
         raise FinetuiError(search.problems, search.exit_code)
     return search.files, search.notes

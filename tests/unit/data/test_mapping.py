@@ -155,6 +155,14 @@ def test_a_stage_picks_the_reading_that_serves_it(tmp_path: Path) -> None:
     assert caught.value.problems[0].code == "data.wrong-stage"
 
 
+def test_a_mapping_of_another_layout_than_was_asked_for_is_refused(tmp_path: Path) -> None:
+    row = {"q": "ask", "a": "yes"}
+    assert len(mapped(tmp_path, [row], "user=q,assistant=a", format="query-response")) == 1
+    with pytest.raises(FinetuiError) as caught:
+        mapped(tmp_path, [row], "user=q,assistant=a", format="messages")
+    assert (caught.value.problems[0].code, caught.value.exit_code) == ("sources.map-format", USAGE)
+
+
 def test_a_row_problem_says_where_in_the_users_words(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"q": "hi", "a": "hello"},
