@@ -19,9 +19,7 @@ _FLAGS = (
     option("--max-samples", type=str, metavar="N", help_code="choose.opt-max-samples"),
     option("--val-size", type=str, metavar="SHARE|N", help_code="choose.opt-val-size"),
     option("--test-size", type=str, metavar="SHARE|N", help_code="choose.opt-test-size"),
-    option(
-        "--eval-data", "evaluation", type=DataWord(), multiple=True, metavar="PATH", help_code="choose.opt-eval-data"
-    ),
+    option("--eval-data", "evaluation", type=DataWord(), multiple=True, metavar="PATH", help_code="choose.opt-eval"),
     option("--group-by", type=str, metavar="FIELD", help_code="choose.opt-group-by"),
     option("--dedupe", type=str, metavar="exact|near", help_code="choose.opt-dedupe"),
     option("--min-tokens", type=str, metavar="N", help_code="choose.opt-min-tokens"),
