@@ -18,6 +18,7 @@ from finetui.core.text import one_line
 from finetui.data.choice import MAJORITY, Choice, choose
 from finetui.data.doubts import doubts
 from finetui.data.formats import CONVERTED, Adapter
+from finetui.data.formats.layout import without_meta
 from finetui.data.mapping.suggest import suggest
 from finetui.data.problems import Note, RowProblem, Saying
 from finetui.data.reading import AS_DETECTED, Reading
@@ -87,7 +88,7 @@ def detect(sample: Sample, reading: Reading = AS_DETECTED) -> Detection:
         _evidence(reading, choice, choice.adapter, trial, sample, found),
         (*(_alternative(other, share) for other in others), *minority),
         columns,
-        choice.adapter,
+        choice.adapter if reading.keep_meta else without_meta(choice.adapter),
         choice.stage,
         None if decided else _question(choice, share, found, minority),
     )

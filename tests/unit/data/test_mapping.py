@@ -163,6 +163,16 @@ def test_a_mapping_of_another_layout_than_was_asked_for_is_refused(tmp_path: Pat
     assert (caught.value.problems[0].code, caught.value.exit_code) == ("sources.map-format", USAGE)
 
 
+def test_columns_beside_the_conversation_are_dropped_on_request(tmp_path: Path) -> None:
+    rows = [{"q": "ask", "a": "yes", "id": 7}] * 2
+    kept, *_ = mapped(tmp_path, rows, "user=q,assistant=a")
+    dropped, *_ = mapped(tmp_path, rows, "user=q,assistant=a", keep_meta=False)
+    assert (kept["meta"], "meta" in dropped) == ({"id": 7}, False)
+    path = put(tmp_path / "plain.jsonl", [{"instruction": "ask", "output": "yes", "id": 7}])
+    assert run(["convert", str(path), "--out", str(tmp_path / "bare"), "--no-meta", "--plain"]) == 0
+    assert records(tmp_path / "bare") == [chat("ask", "yes")]
+
+
 def test_a_row_problem_says_where_in_the_users_words(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"q": "hi", "a": "hello"},

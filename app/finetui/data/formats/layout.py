@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetui.data.problems import Note, Saying
@@ -31,6 +31,17 @@ class Adapter:
     convert: Convert
     expand: Expand | None = None
     """Run over the container's rows before `convert`; None where a row is a row."""
+
+
+def without_meta(adapter: Adapter) -> Adapter:
+    """The same adapter, its records without the columns beside what is trained."""
+
+    def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
+        record = adapter.convert(row, notes)
+        record.pop("meta", None)
+        return record
+
+    return replace(adapter, convert=convert)
 
 
 Fit = Callable[[Sequence[Any]], Adapter]
