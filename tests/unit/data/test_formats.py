@@ -139,6 +139,18 @@ def test_a_row_becomes_its_record(name: str, tmp_path: Path) -> None:
     assert inspect([tmp_path / "x"]).format == name.split()[0]
 
 
+def test_messages_that_say_nothing_are_read_again_as_they_are_written(tmp_path: Path) -> None:
+    said = [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": [CALL]},
+    ]
+    row = {"messages": [*said, {"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]}
+    record = {"messages": [{"role": "system"}, *said[1:], {"role": "tool"}, {"role": "assistant", "content": "b"}]}
+    assert converted(row, tmp_path) == record
+    assert converted(record, tmp_path) == record
+
+
 @pytest.mark.parametrize(
     ("arguments", "repaired"),
     [

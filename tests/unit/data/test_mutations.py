@@ -28,7 +28,27 @@ TOOLS = [
         "tools": [{"name": "f", "parameters": {}}],
     }
 ]
-SEEDS = [ALPACA, SHAREGPT, MESSAGES, TOOLS, [{**ALPACA[0], "history": [["q", "r"]], "system": "s"}]]
+TREE: list[Any] = [
+    {"message_id": "q", "parent_id": None, "text": "a", "role": "prompter", "replies": []},
+    {"message_id": "a", "parent_id": "q", "text": "b", "role": "assistant"},
+    {"text": "a", "role": "prompter", "replies": [{"text": "b", "role": "assistant", "replies": []}]},
+]
+BLOCKS: list[Any] = [
+    {"role": "user", "content": [{"type": "text", "value": "a"}]},
+    {"role": "assistant", "content": [{"type": "tool_call", "value": '{"name": "f"}'}], "loss_weight": 0.0},
+]
+SEEDS: list[list[Any]] = [
+    *(ALPACA, SHAREGPT, MESSAGES, TOOLS, TREE, [{"messages": BLOCKS}]),
+    [{**ALPACA[0], "history": [["q", "r"]], "system": "s"}],
+    [{"query": "a", "response": "b", "history": {"user": ["c"], "assistant": ["d"]}}],
+    [{"prompt": [{"role": "user", "content": "a"}], "completion": {"from": "gpt", "value": "b"}}],
+    [{"instruction": "a", "context": "b", "response": "c"}],
+    [{"instruction": "a", "instances": [{"input": "b", "output": "c"}, {"input": "", "output": "d"}]}],
+    [{"conversation": [{"human": "a", "assistant": "b"}], "system": "s"}, {"input": ["a"], "output": ["b"]}],
+    [{"text": "### Human: a ### Assistant: b"}, {"text": "<|im_start|>user\na<|im_end|><|im_start|>assistant\nb"}],
+    [{"instruction": "Human: a\nAssistant:", "input": "", "output": "b"}],
+    [{"text": "a page", "url": "b"}, {"messages": [{"role": "pretrain", "content": "a"}]}],
+]
 NASTY: st.SearchStrategy[Any] = st.sampled_from(
     [
         None,

@@ -46,9 +46,11 @@ def full_message(item: Any, speaker: str, content: str, where: str, notes: list[
             raise RowProblem("empty-assistant", where)
     elif role == "assistant":
         message = _assistant(item, said, content, where, notes)
-    else:
-        if content not in item:
+    elif content not in item:
+        if role == "user" or speaker != "role":
             raise RowProblem("missing-key", f"{where}.{content}")
+        message = {"role": role}  # as an empty content is written
+    else:
         read = content_of(said, f"{where}.{content}")
         if read.thinking or read.calls:
             raise RowProblem("wrong-type", f"{where}.{content}: {excerpt(said)}")

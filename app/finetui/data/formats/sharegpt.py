@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from finetui.data.formats.chat import chat_record, full_message, items_of, meta_of, speakers
+from finetui.data.formats.chat import chat_record, full_message, items_of, meta_of, speakers, system_of
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
@@ -52,11 +52,8 @@ def _converter(column: str) -> Convert:
         if type(items) is not list:
             raise RowProblem("null-content" if items is None else "wrong-type", f"{column}: {excerpt(items)}")
         messages = [full_message(item, "from", "value", f"{column}[{at}]", notes) for at, item in enumerate(items)]
-        system = row.get("system")
-        if system:
-            if type(system) is not str:
-                raise RowProblem("wrong-type", f"system: {excerpt(system)}")
-            messages.insert(0, {"role": "system", "content": system})
+        if row.get("system"):
+            messages[:0] = system_of(row)
         return chat_record(messages, row.get("tools"), meta_of(row, used) if len(row) > 1 else {}, notes)
 
     return convert
