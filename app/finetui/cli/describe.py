@@ -44,7 +44,7 @@ def describe(inspection: Inspection) -> Table:
     if command := inspection.next():
         add_fact(table, t("sources.label-next"), command, "bold")
     for problem in contract["problems"]:
-        _add_problem(table, problem)
+        add_problem(table, problem)
     return table
 
 
@@ -76,7 +76,8 @@ def _file(file: dict[str, Any]) -> str:
     return t("data.label-file-facts", kind=kind, rows=file["rows"], path=file["path"])
 
 
-def _add_problem(table: Table, problem: dict[str, Any]) -> None:
+def add_problem(table: Table, problem: dict[str, Any]) -> None:
+    """One row problem: how often, what it means, and where."""
     from finetui.data.problems import SET_ASIDE
 
     code, aside = problem["code"], problem["code"] in SET_ASIDE

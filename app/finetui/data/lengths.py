@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
-
-from finetui.core.encode import Encoded
 
 _SURE = 1.96
 """Standard errors to either side that hold the true value in 95 of 100 samples."""
@@ -53,17 +51,17 @@ class Lengths:
     lasts: Counter[int] = field(default_factory=Counter)
     """Rows by the position behind their last trained token."""
 
-    def add(self, row: Encoded) -> None:
-        """Count one row."""
-        self.tokens[len(row.input_ids)] += 1
-        answers = [(max(1, start), end) for start, end in row.trained() if end > 1]
-        self.trained[sum(end - start for start, end in answers)] += 1
-        for start, end in answers:
-            self.starts[start] += 1
-            self.ends[end] += 1
-        if answers:
-            self.firsts[answers[0][0]] += 1
-            self.lasts[answers[-1][1]] += 1
+    def add(self, tokens: int, answers: Sequence[tuple[int, int]]) -> None:
+        """Count one row of so many tokens, and the stretches of it that are trained, each from its first to behind its
+        last."""
+        self.tokens[tokens] += 1
+        learned = [(max(1, start), end) for start, end in answers if end > 1]
+        self.trained[sum(end - start for start, end in learned)] += 1
+        self.starts.update(start for start, _ in learned)
+        self.ends.update(end for _, end in learned)
+        if learned:
+            self.firsts[learned[0][0]] += 1
+            self.lasts[learned[-1][1]] += 1
 
     def take(self, other: Lengths) -> None:
         """Add the counts of other rows."""

@@ -37,7 +37,7 @@ def probe(root: Path = Path("/"), smi: Callable[[], str] = list_gpus) -> Machine
     import psutil
 
     cpu = probe_cpu(root)
-    cores = _usable_cores(root)
+    cores = usable_cores(root)
     ram = int(psutil.virtual_memory().total)
     return Machine(
         cpu_vendor=cpu.vendor,
@@ -50,7 +50,8 @@ def probe(root: Path = Path("/"), smi: Callable[[], str] = list_gpus) -> Machine
     )
 
 
-def _usable_cores(root: Path) -> int:
+def usable_cores(root: Path) -> int:
+    """Logical cores that this process may use, at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, cpu_limit(root) or cores)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from tokenizers import Encoding
 
 from finetui.core.encode.turns import Span
 
 NOT_TRAINED = -100
+_LEARNED = re.compile(b"\x01+")
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,7 @@ class Encoded:
 
     def trained(self) -> list[tuple[int, int]]:
         """The stretches of trained tokens, each from its first to behind its last; mostly one for each answer."""
-        found: list[tuple[int, int]] = []
-        end = 0
-        for learned, stretch in groupby(self.labels, NOT_TRAINED.__ne__):
-            start, end = end, end + sum(1 for _ in stretch)
-            if learned:
-                found.append((start, end))
-        return found
+        return [found.span() for found in _LEARNED.finditer(bytes(map(NOT_TRAINED.__ne__, self.labels)))]
 
 
 def labelled(ids: list[int], encoding: Encoding, spans: Sequence[Span]) -> list[int]:
