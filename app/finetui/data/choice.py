@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
-from finetui.data.formats import CONVERTED, TABLE, Adapter, flat_chat, text
+from finetui.data.formats import CONVERTED, TABLE, Adapter, Layout, flat_chat, text
 from finetui.data.mapping import fit_mapping
 from finetui.data.reading import Reading
 
@@ -30,6 +30,8 @@ class Choice:
     """The sampled rows that have the layout."""
     counts: Mapping[str, int]
     """How many sampled rows have each layout."""
+    marked: int
+    """How many sampled texts carry turn markers."""
 
 
 def choose(rows: Sequence[Any], reading: Reading) -> Choice:
@@ -39,7 +41,7 @@ def choose(rows: Sequence[Any], reading: Reading) -> Choice:
     layout does not serve the stage.
     """
     _refuse_unknown(reading)
-    seen = _layouts(rows)
+    seen, marked = _layouts(rows)
     counts = Counter(layout for layout in seen if layout)
     best = _most_common(counts, len(rows))
     if reading.mapping:
@@ -47,14 +49,16 @@ def choose(rows: Sequence[Any], reading: Reading) -> Choice:
         if reading.format not in (None, mapped.format):
             facts = {"asked": reading.format, "format": mapped.format, "parts": ", ".join(reading.mapping)}
             raise FinetuiError(Problem("sources.map-format", facts), USAGE)
-        return _serving(Choice(mapped.format, mapped.adapter, mapped.stage, rows, counts), reading.stage)
+        return _serving(Choice(mapped.format, mapped.adapter, mapped.stage, rows, counts, marked), reading.stage)
     if reading.format is None and best is not None and reading.stage is not None and not _serves(best, reading.stage):
         best = _server(reading.stage, rows) or best
     taken = reading.format or best
     if taken is None or taken not in CONVERTED:
-        return Choice(taken, None, None, [], counts)
+        return Choice(taken, None, None, [], counts, marked)
     own = [row for row, layout in zip(rows, seen, strict=True) if layout == taken]
-    return _fitted(taken, own or [row for row in rows if _has(taken, row)] or rows, reading.stage, counts)
+    own = own or [row for row in rows if _has(taken, row)] or list(rows)
+    adapter, stage = _fitted(CONVERTED[taken], own, reading.stage)
+    return _serving(Choice(taken, adapter, stage, own, counts, marked), reading.stage)
 
 
 def layout_of(row: Any) -> str | None:
@@ -62,15 +66,15 @@ def layout_of(row: Any) -> str | None:
     return next((layout.id for layout in TABLE if layout.recognise(row)), None)
 
 
-def _layouts(rows: Sequence[Any]) -> list[str | None]:
-    """The layout of each row; of texts alone, all are rendered chats or none is, by how many carry turn markers."""
+def _layouts(rows: Sequence[Any]) -> tuple[list[str | None], int]:
+    """The layout of each row, and how many texts carry turn markers: by that, all are rendered chats or none is."""
     seen = [layout_of(row) for row in rows]
     plain, rendered = text.LAYOUT.id, flat_chat.LAYOUT.id
     texts = [at for at, row in enumerate(rows) if seen[at] in (plain, rendered) and text.LAYOUT.recognise(row)]
     marked = sum(seen[at] == rendered for at in texts)
     for at in texts:
         seen[at] = rendered if marked >= flat_chat.SHARE * len(texts) else plain
-    return seen
+    return seen, marked
 
 
 def _most_common(counts: Counter[str], total: int) -> str | None:
@@ -104,12 +108,12 @@ def _server(stage: str, rows: Sequence[Any]) -> str | None:
     return next((layout.id for layout in fit if sum(map(layout.recognise, rows)) >= MAJORITY * len(rows)), None)
 
 
-def _fitted(format: str, rows: Sequence[Any], stage: str | None, counts: Mapping[str, int]) -> Choice:
-    layout = CONVERTED[format]
-    if stage is not None and stage in layout.also:
-        return Choice(format, layout.also[stage](rows), stage, rows, counts)
+def _fitted(layout: Layout, rows: Sequence[Any], stage: str | None) -> tuple[Adapter, str | None]:
+    """The layout fitted to rows for a stage, and the stage that it serves then."""
     assert layout.fit is not None
-    return _serving(Choice(format, layout.fit(rows), layout.stage, rows, counts), stage)
+    if stage is not None and stage in layout.also:
+        return layout.also[stage](rows), stage
+    return layout.fit(rows), layout.stage
 
 
 def _serving(choice: Choice, stage: str | None) -> Choice:

@@ -78,7 +78,7 @@ def detect(sample: Sample, reading: Reading = AS_DETECTED) -> Detection:
         evidence = _nothing(choice, total, columns)
         return Detection(choice.format, confidence, evidence, minority, columns, None, suggestion=mapping)
     trial = _tried(choice, choice.adapter, rows)
-    found = doubts(choice.format or "", choice.rows, choice.adapter)
+    found = doubts(choice, choice.adapter)
     decided = bool(reading.format or reading.mapping or reading.stage)
     others = [] if decided else [doubt.other for doubt in found if doubt.other]
     share, doubt = trial.shaped / total, max((other.weight for other in others), default=0.0)

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from finetui.data.choice import Choice
 from finetui.data.formats import Adapter, flat_chat
 from finetui.data.formats.lead import is_turns
 from finetui.data.formats.prompts import REFERENCES
@@ -29,44 +30,41 @@ _BRIEF, _FAIR = 30, 200
 Look = Callable[[Sequence[dict[str, Any]], Adapter], Doubt | None]
 
 
-def doubts(format: str, rows: Sequence[Any], adapter: Adapter) -> list[Doubt]:
-    """Everything to be said about rows that are read as `format`."""
-    objects = [row for row in rows if type(row) is dict]
-    if not objects:
+def doubts(choice: Choice, adapter: Adapter) -> list[Doubt]:
+    """Everything to be said about the rows of the layout that was taken."""
+    rows = [row for row in choice.rows if type(row) is dict]
+    if not rows:
         return []
-    found = (look(objects, adapter) for look in (*_LOOKS.get(format, ()), _number_label, _history, _arguments))
+    looks = (*_LOOKS.get(choice.format or "", ()), _number_label, _history, _arguments)
+    found = [look(rows, adapter) for look in looks]
+    if choice.format in _MARKED:
+        found.append(_MARKED[choice.format](choice.marked, len(rows)))
     return [doubt for doubt in found if doubt]
 
 
-def _share_marked(rows: Sequence[Any]) -> float:
-    return sum(map(flat_chat.LAYOUT.recognise, rows)) / max(1, len(rows))
-
-
-def _text(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt:
+def _text(marked: int, total: int) -> Doubt:
     """Text for pretraining, or chats rendered into text."""
     every = Saying("detect.every-token")
-    share = _share_marked(rows)
-    if not share:
+    if not marked:
         return Doubt((every,))
-    facts = {"count": round(share * len(rows)), "total": len(rows)}
-    other = Other(
-        "flat-chat", Saying("detect.why-rendered", facts), ("--stage", "sft"), min(1.0, share / flat_chat.SHARE)
-    )
+    facts = {"count": marked, "total": total}
+    weight = min(1.0, marked / total / flat_chat.SHARE)
+    other = Other("flat-chat", Saying("detect.why-rendered", facts), ("--stage", "sft"), weight)
     options = (
         Option("text", Saying("detect.option-text"), ("--stage", "pt")),
         Option("flat-chat", Saying("detect.option-flat-chat"), ("--stage", "sft")),
     )
-    question = Question("text", Saying("detect.ask-text", facts), options) if share >= _SOME else None
+    question = Question("text", Saying("detect.ask-text", facts), options) if marked >= _SOME * total else None
     return Doubt((every, Saying("detect.markers-in-text", facts)), other, question)
 
 
-def _flat_chat(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
-    if "instruction" in rows[0]:
+def _flat_chat(marked: int, total: int) -> Doubt | None:
+    """The same, the other way round; a chat that is rendered into an instruction is no text."""
+    if not marked:
         return None
-    share = _share_marked(rows)
-    facts = {"count": round(share * len(rows)), "total": len(rows)}
-    weight = (1 - share) / (1 - flat_chat.SHARE)
-    return Doubt((), Other("text", Saying("detect.why-text", facts), ("--stage", "pt"), min(1.0, weight)))
+    facts = {"count": marked, "total": total}
+    weight = min(1.0, (1 - marked / total) / (1 - flat_chat.SHARE))
+    return Doubt((), Other("text", Saying("detect.why-text", facts), ("--stage", "pt"), weight))
 
 
 def _text_beside(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | None:
@@ -237,8 +235,6 @@ def _is_function(call: dict[str, Any]) -> bool:
 
 
 _LOOKS: dict[str, tuple[Look, ...]] = {
-    "text": (_text,),
-    "flat-chat": (_flat_chat,),
     "alpaca": (_text_beside, _evaluation),
     "query-response": (_question_answer, _evaluation),
     "prompt-completion": (_evaluation,),
@@ -246,3 +242,4 @@ _LOOKS: dict[str, tuple[Look, ...]] = {
     "preference": (_two_chats,),
     "prompts": (_references,),
 }
+_MARKED: dict[str, Callable[[int, int], Doubt | None]] = {"text": _text, "flat-chat": _flat_chat}

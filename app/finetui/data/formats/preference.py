@@ -10,7 +10,7 @@ from typing import Any
 from finetui.data.formats.chat import Message, check_turns, plain_message
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.lead import Lead, answer_begins, checked, finished, is_turns, is_whole, lead_of
-from finetui.data.formats.markers import family_of, turns_of
+from finetui.data.formats.markers import FAMILIES, Family, family_of, turns_of
 from finetui.data.formats.prompt_completion import said_by
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
@@ -30,6 +30,8 @@ _BOTH = "output"
 """The column of LLaMA-Factory's older files that holds the better and the worse answer as a list of two."""
 _HH = "Human:"
 """What a prompt of Anthropic's HH begins with."""
+_OPENING = 64
+"""Characters in which the first marker of a rendered chat ends."""
 _OPEN = {"role": "assistant", "content": ""}
 """The last turn of a rendered prompt that leaves the word to the answers."""
 _CONSTANT = "chosen = rejected"
@@ -154,6 +156,12 @@ def _split_text(first: str, second: str, better: str, worse: str) -> tuple[list[
     return prompt, [plain_message("assistant", first[at:], better)], [plain_message("assistant", second[at:], worse)]
 
 
+def _opens(text: str, family: Family) -> bool:
+    """Whether a marker of the family is the first sign of a text."""
+    marker = family.marker.search(text, 0, _OPENING)
+    return marker is not None and not text[: marker.start()].strip()
+
+
 def _alike(first: str, second: str) -> int:
     """How many characters two texts begin with alike, found by halves."""
     least, most = 0, min(len(first), len(second))
@@ -177,8 +185,9 @@ def _turns(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             return []
         return value if is_turns(value) else []
-    family = family_of(text)
-    if family is None or text[: next(family.marker.finditer(text)).start()].strip():
+    opening = next((family for family in FAMILIES if _opens(text, family)), None)
+    family = family_of(text, opening) if opening else None
+    if family is None or family is not opening:
         return []
     try:
         return [{"role": turn.role, "content": turn.text} for turn in turns_of(text, family)]
