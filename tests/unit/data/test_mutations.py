@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetui.core.errors import FinetuiError
-from finetui.data import convert, inspect
+from finetui.data import Reading, convert, inspect
+from finetui.data.choice import STAGES
+from finetui.data.formats import CONVERTED
 from tests.unit.data.write import ALPACA, CONTAINERS, MESSAGES, SHAREGPT, put
 
 pytestmark = pytest.mark.unit
@@ -48,6 +50,21 @@ SEEDS: list[list[Any]] = [
     [{"text": "### Human: a ### Assistant: b"}, {"text": "<|im_start|>user\na<|im_end|><|im_start|>assistant\nb"}],
     [{"instruction": "Human: a\nAssistant:", "input": "", "output": "b"}],
     [{"text": "a page", "url": "b"}, {"messages": [{"role": "pretrain", "content": "a"}]}],
+    [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"chosen": "a b", "rejected": "a c"}],
+    [{"chosen": MESSAGES[0]["messages"], "rejected": [MESSAGES[0]["messages"][0], {"from": "gpt", "value": "c"}]}],
+    [{"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}],
+    [{"instruction": "a", "input": "b", "output": ["c", "d"]}],
+    [{"messages": MESSAGES[0]["messages"], "label": True}, {"prompt": "a", "completion": "b", "label": "false"}],
+    [{"prompt": "a", "answer": "b"}, {"prompt": [{"role": "user", "content": "a"}], "reward_model": {"x": 1}}],
+    [{"input_ids": [1, 2], "labels": [-100, 2], "attention_mask": [1, True]}],
+    [{"prompt": "a", "completions": ["b", "c"], "labels": [True, 0]}],
+    [{"segments": [{"label": True, "text": "a"}, {"label": False, "text": "b"}]}],
+    [{"question": "a", "answer": "b", "subject": "c", "choices": ["d"]}, {"toy_input": "a", "toy_output": "b"}],
+]
+READINGS = [
+    *(Reading(), Reading(), Reading(), Reading(keep_meta=False)),
+    *(Reading(stage=stage) for stage in STAGES),
+    *(Reading(format=format) for format in CONVERTED),
 ]
 NASTY: st.SearchStrategy[Any] = st.sampled_from(
     [
@@ -137,10 +154,10 @@ def hold_error(error: FinetuiError) -> None:
     assert all(problem.message("en") and problem.message("zh") for problem in error.problems)
 
 
-def hold(content: bytes, folder: Path) -> None:
+def hold(content: bytes, folder: Path, reading: Reading = READINGS[0]) -> None:
     (folder / "x").write_bytes(content)
     try:
-        conversion = convert([folder / "x"], folder / "out")
+        conversion = convert([folder / "x"], folder / "out", reading)
     except FinetuiError as error:
         hold_error(error)
         return
@@ -152,6 +169,11 @@ def hold(content: bytes, folder: Path) -> None:
         written = [json.loads(line) for line in (folder / "out" / "data.jsonl").read_bytes().splitlines()]
         rejected = [json.loads(line) for line in (folder / "out" / "rejected.jsonl").read_bytes().splitlines()]
         assert (len(written), len(rejected)) == (counts["usable"], counts["rejected"])
+        if written:
+            again = convert([folder / "out" / "data.jsonl"], folder / "again")
+            assert again.sha256 == conversion.sha256
+    assert 0 <= contract["confidence"] <= 1
+    assert all(sentence.text("zh") for sentence in conversion.inspection.evidence())
 
 
 @settings(
@@ -165,9 +187,16 @@ def test_mutated_files_never_end_in_a_traceback(content: bytes, tmp_path: Path) 
 @settings(
     max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(rows=mutated_rows())
-def test_mutated_rows_are_used_or_set_aside(rows: list[Any], tmp_path: Path) -> None:
-    hold("".join(json.dumps(row) + "\n" for row in rows).encode() or b" ", tmp_path)
+@given(rows=mutated_rows(), reading=st.sampled_from(READINGS))
+def test_mutated_rows_are_used_or_set_aside(rows: list[Any], reading: Reading, tmp_path: Path) -> None:
+    hold("".join(json.dumps(row) + "\n" for row in rows).encode() or b" ", tmp_path, reading)
+
+
+@pytest.mark.soak
+@settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=mutated_bytes(), reading=st.sampled_from(READINGS))
+def test_twenty_thousand_mutated_files(content: bytes, reading: Reading, tmp_path: Path) -> None:
+    hold(content, tmp_path, reading)
 
 
 @settings(
