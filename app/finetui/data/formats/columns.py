@@ -10,6 +10,7 @@ from finetui.data.formats.chat import chat_record, meta_of, plain_message, syste
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.history import history_of
 from finetui.data.formats.layout import Adapter, Convert
+from finetui.data.formats.rows import missing
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 _BESIDE = ("system", "history", "tools")
@@ -44,8 +45,7 @@ def _converter(question: str, answer: str, more: str | None, ignored: str | None
         if type(row) is not dict:
             raise RowProblem("not-an-object", excerpt(row))
         if question not in row or answer not in row:
-            absent = answer if question in row else question
-            raise RowProblem("missing-key", f"{absent} (columns: {excerpt(', '.join(row))})")
+            raise missing(answer if question in row else question, row)
         is_plain = len(row) <= 3 and plain.issuperset(row)
         if not is_plain:
             refuse_media(row)

@@ -12,13 +12,13 @@ from finetui.data.formats.lead import (
     CONVERSATIONS,
     Lead,
     answer_begins,
-    checked,
     finished,
     is_turns,
     is_whole,
     lead_of,
 )
 from finetui.data.formats.prompt_completion import said_by
+from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 LABELS = ("label", "kto_tag")

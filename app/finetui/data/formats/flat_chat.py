@@ -9,9 +9,9 @@ from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, full_message, meta_of, plain_message, system_of
 from finetui.data.formats.columns import most_common
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.markers import Family, Turn, family_of, turns_of
+from finetui.data.formats.rows import checked
 from finetui.data.formats.text import text_column
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
@@ -55,11 +55,7 @@ def _converter(columns: _Columns, likely: Family | None) -> Convert:
     used = frozenset({column, answer, "system", "tools", *(("input",) if answer else ())})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-        if type(row) is not dict:
-            raise RowProblem("not-an-object", excerpt(row))
-        if absent := [each for each in columns if each not in row]:
-            raise RowProblem("missing-key", f"{absent[0]} (columns: {excerpt(', '.join(row))})")
-        refuse_media(row)
+        row = checked(row, columns)
         turns = _turns(row[column], column, likely)
         last = [] if answer is None else [_last(row, turns, answer)]
         said = [

@@ -8,11 +8,11 @@ from typing import Any
 
 from finetui.data.formats.chat import Message, meta_of, plain_message
 from finetui.data.formats.columns import joined
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.history import history_of
 from finetui.data.formats.prompt_completion import are_messages, said_by
+from finetui.data.formats.rows import missing
 from finetui.data.formats.tools import tools_of
-from finetui.data.problems import Note, RowProblem, excerpt
+from finetui.data.problems import Note, RowProblem
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue")
 QUESTIONS = ("prompt", "question", "query", "instruction", "input")
@@ -73,25 +73,6 @@ def lead_of(rows: Sequence[Any], answers: Sequence[str]) -> Lead:
     more = next((key for key in _MORE.get(column or "", ()) if key in held), None)
     system = next((key for key in _SYSTEM if key in held), None)
     return Lead(column, more, system, "history" if "history" in held else None)
-
-
-def checked(row: Any, columns: Sequence[str]) -> dict[str, Any]:
-    """The row, where it is an object with these columns and no image, audio or video.
-
-    Raises RowProblem `not-an-object`, `missing-key` or `multimodal`.
-    """
-    if type(row) is not dict:
-        raise RowProblem("not-an-object", excerpt(row))
-    for column in columns:
-        if column not in row:
-            raise missing(column, row)
-    refuse_media(row)
-    return row
-
-
-def missing(column: str, row: dict[str, Any]) -> RowProblem:
-    """The problem of a row without a column that its layout needs."""
-    return RowProblem("missing-key", f"{column} (columns: {excerpt(', '.join(row))})")
 
 
 def finished(record: dict[str, Any], row: dict[str, Any], lead: Lead, used: frozenset[str]) -> dict[str, Any]:

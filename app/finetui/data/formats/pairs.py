@@ -7,9 +7,9 @@ from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, is_untrained, items_of, meta_of, plain_message, system_of
 from finetui.data.formats.columns import most_common
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.history import PAIR_KEYS, aligned_turns, pair_keys
 from finetui.data.formats.layout import Adapter, Convert, Layout
+from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 _COLUMNS = ("conversation", "conversations", "messages", "dialogue")
@@ -62,11 +62,7 @@ def _converter(where: _Where) -> Convert:
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
         if type(row) is list:
             return chat_record(_turns(row, "row"), None, {}, notes)
-        if type(row) is not dict:
-            raise RowProblem("not-an-object", excerpt(row))
-        if absent := [column for column in where if column not in row]:
-            raise RowProblem("missing-key", f"{absent[0] or 'conversation'} (columns: {excerpt(', '.join(row))})")
-        refuse_media(row)
+        row = checked(row, where)
         if len(where) == 2:
             turns = aligned_turns(row[where[0]], row[where[1]], ", ".join(where))
         else:

@@ -9,9 +9,10 @@ from typing import Any
 
 from finetui.data.formats.chat import Message, check_turns, plain_message
 from finetui.data.formats.layout import Adapter, Convert, Layout
-from finetui.data.formats.lead import Lead, answer_begins, checked, finished, is_turns, is_whole, lead_of
+from finetui.data.formats.lead import Lead, answer_begins, finished, is_turns, is_whole, lead_of
 from finetui.data.formats.markers import FAMILIES, Family, family_of, turns_of
 from finetui.data.formats.prompt_completion import said_by
+from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 PAIRED = (

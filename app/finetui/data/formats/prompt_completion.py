@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, full_message, meta_of, plain_message, system_of
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Layout
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked
+from finetui.data.problems import Note, RowProblem, Saying
 
 _SPEAKERS = (("role", "content"), ("from", "value"))
 
@@ -40,12 +40,7 @@ def fit_prompt(rows: Sequence[Any], question: str, answer: str) -> Adapter:
     used = frozenset({question, answer, "system", "tools"})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-        if type(row) is not dict:
-            raise RowProblem("not-an-object", excerpt(row))
-        for column in (question, answer):
-            if column not in row:
-                raise RowProblem("missing-key", f"{column} (columns: {excerpt(', '.join(row))})")
-        refuse_media(row)
+        row = checked(row, (question, answer))
         asked = said_by("user", row[question], question, notes)
         answered = said_by("assistant", row[answer], answer, notes)
         if not any(message["role"] == "assistant" for message in answered):

@@ -8,8 +8,9 @@ from typing import Any
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.feedback import ANSWERS
 from finetui.data.formats.layout import Adapter, Layout
-from finetui.data.formats.lead import CONVERSATIONS, QUESTIONS, Lead, checked, is_turns, lead_of
+from finetui.data.formats.lead import CONVERSATIONS, QUESTIONS, Lead, is_turns, lead_of
 from finetui.data.formats.roles import ROLES
+from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying
 
 REFERENCES = ("answer", "solution", "ground_truth", "reference", "final_answer", "target")

@@ -1,12 +1,33 @@
-"""Rows that a layout makes out of a container's rows, where one is not the other."""
+"""Rows before they are records: what a layout needs of them, and those that it makes out of a container's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from finetui.data.formats.content import refuse_media
 from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
-from finetui.data.problems import RowProblem
+from finetui.data.problems import RowProblem, excerpt
 from finetui.data.splitter import Row
+
+
+def checked(row: Any, columns: Sequence[str]) -> dict[str, Any]:
+    """The row, where it is an object with these columns and no image, audio or video.
+
+    Raises RowProblem `not-an-object`, `missing-key` or `multimodal`.
+    """
+    if type(row) is not dict:
+        raise RowProblem("not-an-object", excerpt(row))
+    for column in columns:
+        if column not in row:
+            raise missing(column, row)
+    refuse_media(row)
+    return row
+
+
+def missing(column: str, row: dict[str, Any]) -> RowProblem:
+    """The problem of a row without a column that its layout needs."""
+    return RowProblem("missing-key", f"{column or '[row]'} (columns: {excerpt(', '.join(row))})")
 
 
 def taken_apart(row: Row) -> tuple[Any, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 from finetui.data.formats.chat import chat_record, full_message, items_of, meta_of, speakers, system_of
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
+from finetui.data.formats.rows import missing
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 _COLUMNS = ("conversations", "conversation", "messages", "dialogue")
@@ -46,7 +47,7 @@ def _converter(column: str) -> Convert:
         if type(row) is not dict:
             raise RowProblem("not-an-object", excerpt(row))
         if column not in row:
-            raise RowProblem("missing-key", f"{column} (columns: {excerpt(', '.join(row))})")
+            raise missing(column, row)
         refuse_media(row)
         items = row[column]
         if type(items) is not list:

@@ -8,10 +8,10 @@ from typing import Any
 
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.columns import most_common
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.messages import COLUMNS as LISTS
 from finetui.data.formats.messages import PRETRAIN
+from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 COLUMNS = ("text", "content", "document", "response")
@@ -81,13 +81,7 @@ def _converter(column: str) -> Convert:
     used = frozenset({column})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-        if type(row) is not dict:
-            raise RowProblem("not-an-object", excerpt(row))
-        if column not in row:
-            raise RowProblem("missing-key", f"{column} (columns: {excerpt(', '.join(row))})")
-        if len(row) == 1:
-            return _record(row[column], column)
-        refuse_media(row)
+        row = checked(row, (column,))
         record, meta = _record(row[column], column), meta_of(row, used)
         return {**record, "meta": meta} if meta else record
 
