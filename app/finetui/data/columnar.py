@@ -55,9 +55,8 @@ def sample(path: Path, name: str, stream: IO[bytes] | None, count: int, spans: i
             total = file.metadata.num_rows
             found = _parquet_spans(file, _spread(total, count, spans, length))
         else:
-            batches = list(_arrow_whole(plain))
-            total = sum(batch.num_rows for batch in batches)
-            found = _arrow_spans(batches, _spread(total, count, spans, length))
+            total = sum(batch.num_rows for batch in _arrow_whole(plain))
+            found = _arrow_spans(_arrow_whole(plain), _spread(total, count, spans, length))
         return [value for batch in found for value, *_ in batch_rows(batch)]
 
 
@@ -132,7 +131,7 @@ def _arrow_batches(path: Path) -> Iterator[RecordBatch]:
         yield from (batch.slice(start, size) for start in range(0, batch.num_rows, size))
 
 
-def _arrow_spans(batches: Sequence[RecordBatch], spans: Sequence[Span]) -> Iterator[RecordBatch]:
+def _arrow_spans(batches: Iterator[RecordBatch], spans: Sequence[Span]) -> Iterator[RecordBatch]:
     begin = 0
     for batch in batches:
         wanted = [span for span in spans if begin - span[1] < span[0] < begin + batch.num_rows]
