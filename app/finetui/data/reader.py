@@ -10,16 +10,29 @@ from finetui.core.errors import FinetuiError, Problem
 from finetui.data.choose.placeholders import Filling
 from finetui.data.containers import DataFile, rows
 from finetui.data.detect import Detection, detect
+from finetui.data.duplicates import DUPLICATE
 from finetui.data.found import TRAIN, VALIDATION, FoundFile
-from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
-from finetui.data.problems import REPAIRED, SET_ASIDE, Note, Place, RowProblem, Saying, Tally, text_notes
+from finetui.data.problems import (
+    REPAIRED,
+    SET_ASIDE,
+    Note,
+    Place,
+    RowProblem,
+    Saying,
+    Tally,
+    are_clean,
+    text_notes,
+)
 from finetui.data.reading import AS_DETECTED, Reading
+from finetui.data.repeats import Repeats
 from finetui.data.sample import take
 from finetui.data.sources import Spec, blamed, find_files
 from finetui.data.streams import opened
+from finetui.data.turning import Turned, turn
 
 REJECTED_LIMIT = 0.01
 """More than this share of rows set aside needs a yes."""
+_TOLD_ROWS = 1000
 
 
 @dataclass
@@ -64,6 +77,12 @@ class Rejected:
     raw: bytes
 
 
+Aside = Callable[[Rejected], None] | None
+"""Told of every row that is set aside, in order."""
+Progress = Callable[[int, int], None]
+"""Told now and then how many bytes on disk were read, of how many."""
+
+
 @dataclass
 class Input:
     """The files of one call: found, sampled, recognised, and read in order by `read`."""
@@ -78,7 +97,11 @@ class Input:
     """Texts for placeholders, and where they were put."""
     current: FileReport | None = None
     """The file that the record given last stands in."""
-    _seen: set[int] = field(default_factory=set)
+    similarity: float | None = None
+    """Share of their text from which two rows are told as near duplicates; None for not at all."""
+    on_progress: Progress | None = None
+    _behind: int = 0
+    """Bytes of the files that were read through."""
 
     @property
     def format(self) -> str | None:
@@ -123,66 +146,80 @@ class Input:
         """The same files, recognised and not yet read."""
         self.filling.rows.clear()
         files = [FileReport(report.found, report.detection) for report in self.files]
-        return Input(files, self.notes, self.asked, filling=self.filling)
+        return replace(self, files=files, tally=Tally(), current=None, _behind=0)
 
-    def read(self, on_rejected: Callable[[Rejected], None] | None = None) -> Iterator[Record]:
+    def read(self, on_rejected: Aside = None) -> Iterator[Record]:
         """Every usable row of every file as a record, in order; afterwards the counts, digests and tally are complete.
 
         Raises FinetuiError where a file cannot be read to its end; every such file is named.
         """
         problems: list[Problem] = []
+        repeats = Repeats([report.file.name for report in self.files], self.similarity)
         for report in self.files:
             self.current = report
             try:
                 if self.converts:
-                    yield from self._records(report, on_rejected)
+                    yield from self._records(report, repeats, on_rejected)
                 else:
                     self._count(report)
             except FinetuiError as error:
                 problems.extend(error.problems)
+            self._behind += report.file.bytes
+            self._tell_progress(0)
         if problems:
             raise FinetuiError(problems)
+        repeats.tell(self.tally)
         empty = [report.file.name for report in self.files if not report.total]
         if empty:
             raise FinetuiError(Problem("data.no-rows", {}, name) for name in empty)
 
-    def _records(self, report: FileReport, on_rejected: Callable[[Rejected], None] | None) -> Iterator[Record]:
+    def _records(self, report: FileReport, repeats: Repeats, aside: Aside) -> Iterator[Record]:
         adapter = report.detection.adapter
         assert adapter is not None
-        convert, name, seen = adapter.convert, report.file.name, self._seen
-        notes: list[Note] = []
-        number = rejected = 0
-        with opened(report.file.path, name) as source:
+        with opened(report.file.path, report.file.name) as source:
             found = rows(report.file, source.stream)
-            for value, raw, line, byte in adapter.expand(found) if adapter.expand else found:
-                number += 1
-                place = Place(name, number, line, byte)
-                try:
-                    record = _record(value, raw, convert, notes)
-                    body, written = _written(record, notes)
-                except RowProblem as problem:
-                    notes.clear()
-                    rejected += 1
-                    self.tally.add(problem.code, problem.detail, place)
-                    if on_rejected is not None:
-                        on_rejected(Rejected(place, problem.code, problem.detail, raw))
-                    continue
-                fingerprint = hash(body)
-                if fingerprint in seen:
-                    notes.append(("duplicate", ""))
-                else:
-                    seen.add(fingerprint)
-                if notes:
-                    report.repaired += _tell(notes, self.tally, place)
-                    notes.clear()
-                yield Record(record, written, place)
-            report.total, report.usable, report.sha256 = number, number - rejected, source.sha256()
+            for batch in turn(adapter.expand(found) if adapter.expand else found, adapter.convert):
+                self._tell_progress(source.position)
+                yield from self._settled(batch, report, repeats, aside)
+            report.sha256 = source.sha256()
+
+    def _settled(self, batch: list[Turned], report: FileReport, repeats: Repeats, aside: Aside) -> Iterator[Record]:
+        """The records of a batch; what is to be told of its rows is counted on the way."""
+        name, file = report.file.name, self.files.index(report)
+        bodies = [body for record, body, *_ in batch if type(record) is dict]
+        clean = are_clean(b"\n".join(bodies))
+        are_new = repeats.none_in(bodies)
+        for record, body, meta, plain, notes, raw, line, byte in batch:
+            report.total += 1
+            place = Place(name, report.total, line, byte)
+            try:
+                if type(record) is RowProblem:
+                    raise record.with_traceback(None)
+                if not (clean and plain):
+                    notes += text_notes(body, plain)
+            except RowProblem as problem:
+                self.tally.add(problem.code, problem.detail, place)
+                if aside is not None:
+                    aside(Rejected(place, problem.code, problem.detail, raw))
+                continue
+            if not are_new and repeats.is_one(body, record, file, place):
+                notes.append((DUPLICATE, ""))
+            if notes:
+                report.repaired += _tell(notes, self.tally, place)
+            report.usable += 1
+            yield Record(record, b'%b,"meta":%b}\n' % (body[:-1], meta) if meta else body + b"\n", place)
+
+    def _tell_progress(self, position: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self._behind + position, sum(report.file.bytes for report in self.files))
 
     def _count(self, report: FileReport) -> None:
         """Count the rows of a file that is not converted, and those of them that cannot be read."""
         with opened(report.file.path, report.file.name) as source:
             for value, _, line, byte in rows(report.file, source.stream):
                 report.total += 1
+                if report.total % _TOLD_ROWS == 0:
+                    self._tell_progress(source.position)
                 if type(value) is RowProblem:
                     place = Place(report.file.name, report.total, line, byte)
                     self.tally.add(value.code, value.detail, place)
@@ -212,39 +249,6 @@ def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation
     if problems:
         raise FinetuiError(problems, exit_code)
     return Input(reports, notes, tuple(map(str, specs)), filling=filling)
-
-
-def _record(value: Any, raw: bytes, convert: Callable[[Any, list[Note]], dict[str, Any]], notes: list[Note]) -> Any:
-    """The canonical record of a row's value.
-
-    Raises RowProblem where the row is set aside.
-    """
-    kind = type(value)
-    if kind is RowProblem:
-        raise value
-    if kind is Repaired:
-        notes.append((REPAIRED, "NaN"))
-        value = value.value
-    record = convert(value, notes)
-    if len(record) > 1 and kind is not Repaired and has_wide_number(record):
-        notes.clear()
-        record = convert(load_exactly(raw), notes)
-    return record
-
-
-def _written(record: dict[str, Any], notes: list[Note]) -> tuple[bytes, bytes]:
-    """A record without its meta, serialised, for comparing; and its whole line of data.jsonl.
-
-    Raises RowProblem where it cannot be written, or where its text is an image.
-    """
-    if "meta" not in record:
-        body = dump(record)
-        simple = len(record) == 1 and "messages" in record
-        notes += text_notes(body, len(record["messages"]) + 1 if simple else 0)
-        return body, body + b"\n"
-    body = dump({key: value for key, value in record.items() if key != "meta"})
-    notes += text_notes(body, 0)
-    return body, b'%b,"meta":%b}\n' % (body[:-1], dump(record["meta"]))
 
 
 def _tell(notes: Iterable[Note], tally: Tally, place: Place) -> int:

@@ -89,6 +89,11 @@ class Source:
         elif self.compression == "zstd":
             self.stream = io.BufferedReader(_Unzstd(whole), BLOCK)
 
+    @property
+    def position(self) -> int:
+        """Bytes of the file that were read, compressed as they are."""
+        return self._raw.tell()
+
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, reading what is left of it first."""
         while self._whole.read(BLOCK):
