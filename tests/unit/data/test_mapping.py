@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from finetui.cli.main import run
-from finetui.core.errors import USAGE, FinetuiError
+from finetui.core.errors import USAGE, FinetuiError, render
 from finetui.data import Reading, convert, inspect, iter_records
 from finetui.data.mapping import parse_mapping
+from finetui.data.mapping.parts import PARTS
 from finetui.data.mapping.suggest import suggest
 from tests.unit.data.write import chat, put, records
 
@@ -237,6 +240,7 @@ def test_a_step_that_leads_nowhere_is_named(tmp_path: Path, path: str, inside: s
         ("assistant=a", "sources.part-wanting"),
         ("chosen=a,prompt=q", "sources.part-wanting"),
         ("label=l", "sources.part-wanting"),
+        ("chosen=q,rejected=a,system=q", "sources.part-wanting"),
         ("system=q", "sources.part-wanting"),
         ("content=m[].content", "sources.part-wanting"),
         ("role=q,content=a", "sources.no-list"),
@@ -287,6 +291,40 @@ def test_the_mapping_stands_in_the_report_and_in_the_sources_of_a_lock(tmp_path:
     found = iter_records([path], Reading(mapping=mapping))
     assert [record.record for record in found] == [chat("hi", "hello")]
     assert found.sources[0].to_json()["mapping"] == mapping
+
+
+WORDS = st.sampled_from(
+    ["a", "b", "role", "content", "from", "value", "user", "assistant", "true", "", " ", '{"a": 1}']
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | WORDS,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(WORDS, inside, max_size=3),
+    max_leaves=8,
+)
+PATHS = st.sampled_from(
+    ["a", "b", "q", "a.b", "a[]", "b[]", "a[].role", "a[].content", "a[].a", "a[].b", "a[0].b", "a+b"]
+)
+MAPPINGS = st.dictionaries(st.sampled_from(PARTS), PATHS, min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.fixed_dictionaries({"a": VALUES, "b": VALUES, "q": VALUES}), min_size=1, max_size=4),
+    mapping=MAPPINGS,
+)
+def test_any_rows_under_any_mapping_are_records_set_aside_or_refused(
+    tmp_path: Path, rows: list[Any], mapping: dict[str, str]
+) -> None:
+    path, out = put(tmp_path / "rows.jsonl", rows), tmp_path / "out"
+    try:
+        counts = convert([path], out, Reading(mapping=mapping), accept_rejected=True).to_json()["rows"]
+    except FinetuiError as error:
+        render(error.problems, "zh")
+        return
+    assert counts["usable"] + counts["rejected"] == counts["total"] == len(rows)
+    if counts["usable"]:
+        convert([out / "data.jsonl"], tmp_path / "again", accept_rejected=True)
+        assert records(tmp_path / "again") == records(out)
 
 
 SUGGESTIONS = [

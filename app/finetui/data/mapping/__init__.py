@@ -98,6 +98,8 @@ def _wanting(kind: str, parts: Mapping[str, Part]) -> list[Problem]:
     problems = [
         Problem("sources.part-wanting", {"parts": ", ".join(parts) or "–", "wanted": options[0]}) for options in absent
     ]
+    if kind == "preference" and parts.keys() & {"system", "history"} and parts.keys().isdisjoint((*asked, *listed)):
+        problems.append(Problem("sources.part-wanting", {"parts": ", ".join(parts), "wanted": "prompt"}))
     if "content" in parts and "role" not in parts:
         problems.append(Problem("sources.part-wanting", {"parts": "content", "wanted": "role"}))
     if "messages" not in parts:

@@ -66,8 +66,8 @@ class Part:
         if len(values) == 1:
             return values[0]
         said = [value for value in values if value is not ABSENT and value not in (None, "")]
-        if wrong := next((value for value in said if type(value) is not str), None):
-            raise RowProblem("wrong-type", f"{self.text}: {excerpt(wrong)}")
+        if wrong := [value for value in said if type(value) is not str]:
+            raise RowProblem("wrong-type", f"{self.text}: {excerpt(wrong[0])}")
         return "\n".join(said) if said else next((value for value in values if value is not ABSENT), ABSENT)
 
     def need(self, row: Any) -> Any:

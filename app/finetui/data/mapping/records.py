@@ -5,90 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from finetui.data.formats.chat import Message, chat_record, full_message, meta_of, plain_message
+from finetui.data.formats.chat import Message, chat_record, meta_of, plain_message
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.history import history_of
 from finetui.data.formats.layout import Convert
 from finetui.data.mapping.parts import MEDIA, Part
-from finetui.data.mapping.paths import ABSENT, Absent, ColumnPath, Step, opened, without
+from finetui.data.mapping.paths import ABSENT, Step, without
+from finetui.data.mapping.turns import Turns
 from finetui.data.problems import Note, RowProblem, excerpt
 
 Parts = Mapping[str, Part]
 Before = Callable[[Any, list[Note]], list[Message]]
 """The messages that a row's mapped parts make."""
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
-
-
-class Turns:
-    """A mapped list of messages: who speaks and what is said in each of its items."""
-
-    def __init__(self, parts: Parts, tags: Mapping[str, str]) -> None:
-        listed = parts.get("messages") or parts["role"]
-        at = listed.list_at
-        steps = listed.paths[0].steps
-        self.path = ColumnPath(listed.text, steps if at is None else steps[:at])
-        self.role, self.content = (self._inside(parts.get(name)) for name in ("role", "content"))
-        self.tags = tags
-
-    @staticmethod
-    def _inside(part: Part | None) -> ColumnPath | None:
-        """The rest of a path, within one item."""
-        if part is None:
-            return None
-        at = part.list_at
-        return part.paths[0] if at is None else ColumnPath(part.text, part.paths[0].steps[at + 1 :])
-
-    def messages(self, row: Any, notes: list[Note]) -> list[Message]:
-        """The messages of a row.
-
-        Raises RowProblem where one is to be set aside.
-        """
-        try:
-            items = self.path.find(row)
-        except Absent:
-            raise RowProblem("missing-key", self.path.text) from None
-        return self.of(items, self.path.text, notes)
-
-    def of(self, value: Any, where: str, notes: list[Note]) -> list[Message]:
-        """A list of items, or one, as messages; plain texts are question and answer by turns.
-
-        Raises RowProblem where one is to be set aside.
-        """
-        items = opened(value, where)
-        if type(items) is dict:
-            return [self._message(items, where, notes)]
-        if items and all(type(item) is str for item in items):
-            return [
-                plain_message("assistant" if number % 2 else "user", item, f"{where}[{number}]")
-                for number, item in enumerate(items)
-            ]
-        return [self._message(item, f"{where}[{number}]", notes) for number, item in enumerate(items)]
-
-    def _message(self, item: Any, where: str, notes: list[Note]) -> Message:
-        if type(item) is not dict:
-            return full_message(item, "role", "content", where, notes)
-        speaker = self.role or _KEY["from" if "role" not in item and "from" in item else "role"]
-        said = self.content or _KEY["value" if "content" not in item and "value" in item else "content"]
-        plain = {key: value for key, value in item.items() if key not in ("role", "content")}
-        plain["role"] = self._canonical(_found(speaker, item))
-        if (content := _found(said, item)) is not ABSENT:
-            plain["content"] = content
-        return full_message(plain, "role", "content", where, notes)
-
-    def _canonical(self, name: Any) -> Any:
-        if name is ABSENT:
-            return None
-        return self.tags.get(name, name) if type(name) is str else name
-
-
-def _found(path: ColumnPath, item: Any) -> Any:
-    try:
-        return path.find(item)
-    except Absent:
-        return ABSENT
-
-
-_KEY = {key: ColumnPath(key, (key,)) for key in ("role", "from", "content", "value")}
 
 
 def chat(parts: Parts, tags: Mapping[str, str]) -> Convert:
@@ -188,7 +117,9 @@ def _said(parts: Parts, tags: Mapping[str, str]) -> Before:
         messages = _earlier(parts, row, notes) + _one(user, "user", row, whole, notes)
         if assistant is not None:
             messages += _one(assistant, "assistant", row, whole, notes)
-            _add_thinking(parts, row, messages[-1])
+            thought = parts["thinking"].look(row) if "thinking" in parts else None
+            if thought is not None and messages and messages[-1]["role"] == "assistant":
+                _think(messages[-1], thought, parts["thinking"].text)
         return messages
 
     return said
@@ -223,8 +154,8 @@ def _turn(found: Mapping[str, Any], where: str) -> list[Message]:
     for role in ("user", "assistant"):
         if found.get(role, ABSENT) is not ABSENT:
             messages.append(plain_message(role, found[role], f"{role}{where}"))
-    if messages and messages[-1]["role"] == "assistant" and found.get("thinking") not in (ABSENT, None, ""):
-        messages[-1]["thinking"] = found["thinking"]
+    if messages and messages[-1]["role"] == "assistant" and found.get("thinking", ABSENT) not in (ABSENT, None, ""):
+        _think(messages[-1], found["thinking"], f"thinking{where}")
     return messages
 
 
@@ -242,16 +173,14 @@ def _earlier(parts: Parts, row: Any, notes: list[Note]) -> list[Message]:
     if "system" in parts and (told := parts["system"].look(row)) is not None:
         messages.append(plain_message("system", told, parts["system"].text))
     if "history" in parts and (turns := parts["history"].look(row)) is not None:
-        where = parts["history"].text
-        messages += history_of(opened(turns, where), notes)
+        messages += history_of(turns, notes)
     return messages
 
 
-def _add_thinking(parts: Parts, row: Any, answer: Message) -> None:
-    if "thinking" not in parts or (thought := parts["thinking"].look(row)) is None:
-        return
+def _think(answer: Message, thought: Any, where: str) -> None:
+    """Raises RowProblem `wrong-type` where the thought is no text."""
     if type(thought) is not str:
-        raise RowProblem("wrong-type", f"{parts['thinking'].text}: {excerpt(thought)}")
+        raise RowProblem("wrong-type", f"{where}: {excerpt(thought)}")
     answer["thinking"] = thought
 
 
