@@ -42,6 +42,14 @@ ROWS = {
         {"id": 7, "question": "a", "answer": "b"},
         {**chat("a", "b"), "meta": {"id": 7}},
     ),
+    "query-response of OpenOrca": (
+        {"id": "t0.1", "system_prompt": "s", "question": "a", "response": "b"},
+        {**under_system("a", "b"), "meta": {"id": "t0.1"}},
+    ),
+    "query-response with two system prompts": (
+        {"query": "a", "response": "b", "system": "s", "system_prompt": "another"},
+        under_system("a", "b"),
+    ),
     "query-response of prompt and response": ({"prompt": "a", "response": "b"}, chat("a", "b")),
     "query-response of input and output": ({"input": " a\n", "output": "b "}, chat(" a\n", "b ")),
     "query-response of request and response": ({"request": "a", "response": "b"}, chat("a", "b")),
@@ -83,6 +91,7 @@ ROWS = {
         {"instruction": "a", "context": "b", "response": "c", "category": "closed_qa"},
         {**chat("a\nb", "c"), "meta": {"category": "closed_qa"}},
     ),
+    "dolly with an output": ({"instruction": "a", "context": "b", "output": "c"}, chat("a\nb", "c")),
     "dolly without context": ({"instruction": "a", "context": "", "response": "c"}, chat("a", "c")),
     "seed-tasks": (
         {"id": "seed_task_0", "instruction": "a", "instances": [{"input": "b", "output": "c"}]},

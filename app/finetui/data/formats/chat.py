@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from finetui.data.formats.content import content_of
+from finetui.data.formats.content import EMPTY, content_of
 from finetui.data.formats.roles import ROLES, role_of
 from finetui.data.formats.tools import calls_of, tools_of
 from finetui.data.problems import Note, RowProblem, excerpt
 
 Message = dict[str, Any]
+SYSTEM = ("system", "system_prompt")
+"""The columns that may hold a system prompt beside the conversation."""
 _THINKING_KEYS = ("thinking", "reasoning_content", "reasoning")
 _UNTRAINED_KEYS = ("weight", "train", "training", "loss", "loss_weight", "output_with_loss")
 
@@ -110,17 +112,17 @@ def chat_record(messages: list[Message], tools: Any, meta: dict[str, Any], notes
 
 
 def system_of(row: dict[str, Any]) -> list[Message]:
-    """The system message of a row's `system` column, or none.
+    """The system message of a row's system column, or none.
 
     Raises RowProblem `wrong-type`.
     """
-    system = row.get("system")
-    return [plain_message("system", system, "system")] if system not in (None, "", [], {}) else []
+    column = next((column for column in SYSTEM if row.get(column) not in EMPTY), None)
+    return [] if column is None else [plain_message("system", row[column], column)]
 
 
 def meta_of(row: dict[str, Any], used: frozenset[str | None]) -> dict[str, Any]:
     """The columns beside the conversation; those that an earlier conversion put under `meta` come back to it."""
-    meta = {key: value for key, value in row.items() if key not in used and value not in (None, "", [], {})}
+    meta = {key: value for key, value in row.items() if key not in used and value not in EMPTY}
     if type(meta.get("meta")) is dict:
         return {**meta.pop("meta"), **meta}
     return meta

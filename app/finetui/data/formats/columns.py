@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from finetui.data.formats.chat import chat_record, meta_of, plain_message, system_of
-from finetui.data.formats.content import refuse_media
+from finetui.data.formats.chat import SYSTEM, chat_record, meta_of, plain_message, system_of
+from finetui.data.formats.content import EMPTY, refuse_media
 from finetui.data.formats.history import history_of
 from finetui.data.formats.layout import Adapter, Convert
 from finetui.data.formats.rows import missing
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
-_BESIDE = ("system", "history", "tools")
+BESIDE = (*SYSTEM, "tools")
+"""Columns beside questions and answers that belong to the conversation."""
 Found = TypeVar("Found")
 
 
@@ -23,12 +24,22 @@ def fit_columns(
     """The adapter for the columns `question` and `more`, which are joined, and `answer`; `ignored` is left out."""
     columns = {column for row in rows if type(row) is dict for column in row}
     user = [question, more] if more is not None and more in columns else [question]
-    beside = [part for part in _BESIDE if part in columns]
-    mapping = {"user": " + ".join(user), "assistant": answer, **{part: part for part in beside}}
+    beside = beside_of(rows, (*BESIDE, "history"))
+    mapping = {"user": " + ".join(user), "assistant": answer, **beside}
     if ignored is not None and ignored in columns:
         mapping["ignored"] = ignored
-    shown = Saying("data.cue-columns", {"columns": ", ".join([*user, answer, *beside])})
+    shown = Saying("data.cue-columns", {"columns": ", ".join([*user, answer, *beside.values()])})
     return Adapter(mapping, shown, _converter(question, answer, more, ignored))
+
+
+def beside_of(rows: Sequence[Any], columns: Sequence[str] = BESIDE) -> dict[str, str]:
+    """Which of the columns sampled rows fill, by the part of the conversation that they are."""
+    held = {key for row in rows if type(row) is dict for key, value in row.items() if value not in EMPTY}
+    found: dict[str, str] = {}
+    for column in columns:
+        if column in held:
+            found.setdefault("system" if column in SYSTEM else column, column)
+    return found
 
 
 def most_common(find: Callable[[Any], Found | None], rows: Sequence[Any], default: Found) -> Found:
@@ -38,7 +49,7 @@ def most_common(find: Callable[[Any], Found | None], rows: Sequence[Any], defaul
 
 
 def _converter(question: str, answer: str, more: str | None, ignored: str | None) -> Convert:
-    used = frozenset({question, answer, more, ignored, *_BESIDE})
+    used = frozenset({question, answer, more, ignored, "history", *BESIDE})
     plain = frozenset({question, answer, more})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:

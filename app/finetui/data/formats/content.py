@@ -8,6 +8,8 @@ from finetui.data.problems import RowProblem, excerpt
 
 _TEXT = frozenset({"text", "input_text", "output_text"})
 _THINKING = frozenset({"reasoning", "thinking"})
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""What a column holds that holds nothing."""
 _CALL = "tool_call"
 _MEDIA = ("image", "audio", "video", "file")
 MEDIA_COLUMNS = tuple(
@@ -18,7 +20,7 @@ MEDIA_COLUMNS = tuple(
 def refuse_media(row: dict[str, Any]) -> None:
     """Raises RowProblem `multimodal` where a media column of the row is not empty."""
     for column in MEDIA_COLUMNS:
-        if column in row and row[column] not in (None, "", [], {}):
+        if column in row and row[column] not in EMPTY:
             raise RowProblem("multimodal", f"{column}: {excerpt(row[column])}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, full_message, meta_of, plain_message, system_of
-from finetui.data.formats.columns import most_common
+from finetui.data.formats.columns import BESIDE, most_common
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.markers import Family, Turn, family_of, turns_of
 from finetui.data.formats.rows import checked
@@ -52,7 +52,7 @@ def _fit(rows: Sequence[Any]) -> Adapter:
 
 def _converter(columns: _Columns, likely: Family | None) -> Convert:
     column, answer = columns[0], columns[1] if len(columns) > 1 else None
-    used = frozenset({column, answer, "system", "tools", *(("input",) if answer else ())})
+    used = frozenset({column, answer, *BESIDE, *(("input",) if answer else ())})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
         row = checked(row, columns)

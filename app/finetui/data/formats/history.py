@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from finetui.data.formats.chat import Message, full_message, plain_message
+from finetui.data.formats.content import EMPTY
 from finetui.data.problems import REPAIRED, Note, RowProblem, excerpt
 
 PAIR_KEYS = (
@@ -50,7 +51,7 @@ def history_of(value: Any, notes: list[Note]) -> list[Message]:
     """
     if type(value) is str and value:
         value = _literal(value, notes)
-    if value in (None, "", [], {}):
+    if value in EMPTY:
         return []
     if keys := pair_keys(value):
         return aligned_turns(value[keys[0]], value[keys[1]], "history")

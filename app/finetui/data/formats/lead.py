@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetui.data.formats.chat import Message, meta_of, plain_message
+from finetui.data.formats.chat import SYSTEM, Message, meta_of, plain_message
 from finetui.data.formats.columns import joined
+from finetui.data.formats.content import EMPTY
 from finetui.data.formats.history import history_of
 from finetui.data.formats.prompt_completion import are_messages, said_by
 from finetui.data.formats.rows import missing
@@ -17,9 +18,6 @@ from finetui.data.problems import Note, RowProblem
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue")
 QUESTIONS = ("prompt", "question", "query", "instruction", "input")
 _MORE = {"instruction": ("input", "context")}
-_SYSTEM = ("system", "system_prompt")
-EMPTY: tuple[Any, ...] = (None, "", [], {})
-"""What a column holds that holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def lead_of(rows: Sequence[Any], answers: Sequence[str]) -> Lead:
     held -= set(answers)
     column = next((key for key in ("prompt", *CONVERSATIONS, *QUESTIONS) if key in held), None)
     more = next((key for key in _MORE.get(column or "", ()) if key in held), None)
-    system = next((key for key in _SYSTEM if key in held), None)
+    system = next((key for key in SYSTEM if key in held), None)
     return Lead(column, more, system, "history" if "history" in held else None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, is_untrained, items_of, meta_of, plain_message, system_of
-from finetui.data.formats.columns import most_common
+from finetui.data.formats.columns import BESIDE, beside_of, most_common
 from finetui.data.formats.history import PAIR_KEYS, aligned_turns, pair_keys
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.rows import checked
@@ -46,18 +46,18 @@ def _recognise(row: Any) -> bool:
 def _fit(rows: Sequence[Any]) -> Adapter:
     default: _Where = (_COLUMNS[0],)
     where = most_common(_where, rows, default)
-    beside = [part for part in ("system", "tools") if any(type(row) is dict and row.get(part) for row in rows)]
+    beside = beside_of(rows)
     if len(where) == 2:
-        mapping = {"user": where[0], "assistant": where[1], **{part: part for part in beside}}
+        mapping = {"user": where[0], "assistant": where[1], **beside}
         return Adapter(mapping, Saying("data.cue-lists", {"columns": ", ".join(where)}), _converter(where))
     keys = most_common(pair_keys, items_of(rows, where[0]), PAIR_KEYS[0])
     column = where[0] or "[row]"
-    mapping = {"user": f"{column}[].{keys[0]}", "assistant": f"{column}[].{keys[1]}", **{part: part for part in beside}}
+    mapping = {"user": f"{column}[].{keys[0]}", "assistant": f"{column}[].{keys[1]}", **beside}
     return Adapter(mapping, Saying("data.cue-pairs", {"column": column, "keys": ", ".join(keys)}), _converter(where))
 
 
 def _converter(where: _Where) -> Convert:
-    used = frozenset({*where, "system", "tools"})
+    used = frozenset({*where, *BESIDE})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
         if type(row) is list:

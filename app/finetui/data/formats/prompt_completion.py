@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import Message, chat_record, full_message, meta_of, plain_message, system_of
+from finetui.data.formats.columns import BESIDE, beside_of
 from finetui.data.formats.layout import Adapter, Layout
 from finetui.data.formats.rows import checked
 from finetui.data.problems import Note, RowProblem, Saying
@@ -37,7 +38,7 @@ def said_by(role: str, value: Any, where: str, notes: list[Note]) -> list[Messag
 
 def fit_prompt(rows: Sequence[Any], question: str, answer: str) -> Adapter:
     """The adapter for two columns that hold text or messages."""
-    used = frozenset({question, answer, "system", "tools"})
+    used = frozenset({question, answer, *BESIDE})
 
     def convert(row: Any, notes: list[Note]) -> dict[str, Any]:
         row = checked(row, (question, answer))
@@ -47,8 +48,7 @@ def fit_prompt(rows: Sequence[Any], question: str, answer: str) -> Adapter:
             raise RowProblem("no-assistant", answer)
         return chat_record([*system_of(row), *asked, *answered], row.get("tools"), meta_of(row, used), notes)
 
-    mapping = {"user": question, "assistant": answer}
-    mapping |= {part: part for part in ("system", "tools") if any(type(row) is dict and part in row for row in rows)}
+    mapping = {"user": question, "assistant": answer, **beside_of(rows)}
     return Adapter(mapping, Saying("data.cue-columns", {"columns": ", ".join(mapping.values())}), convert)
 
 

@@ -10,8 +10,8 @@ from finetui.data.formats.layout import Adapter, Layout
 from finetui.data.formats.prompt_completion import are_messages, fit_prompt
 
 _PAIRS = (
-    ("query", "response"), ("question", "answer"), ("prompt", "response"), ("input", "output"),
-    ("request", "response"), ("message_1", "message_2"), ("article", "summary"),
+    ("query", "response"), ("question", "answer"), ("question", "response"), ("prompt", "response"),
+    ("input", "output"), ("request", "response"), ("message_1", "message_2"), ("article", "summary"),
 )  # fmt: skip
 
 

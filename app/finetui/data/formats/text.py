@@ -8,6 +8,7 @@ from typing import Any
 
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.columns import most_common
+from finetui.data.formats.content import EMPTY
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.messages import COLUMNS as LISTS
 from finetui.data.formats.messages import PRETRAIN
@@ -41,7 +42,7 @@ def text_column(row: Any) -> str | None:
 def _describes(name: str, value: Any) -> bool:
     """Whether a column tells something about a text: by its name, or because it is a number, a word or empty."""
     lower = name.lower()
-    if lower in _METADATA or name.startswith("_") or value in (None, "", [], {}):
+    if lower in _METADATA or name.startswith("_") or value in EMPTY:
         return True
     if _CLASSES.search(lower):
         return False
