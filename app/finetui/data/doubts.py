@@ -20,7 +20,9 @@ from finetui.data.readings import Doubt, Option, Other, Question
 
 _SOME = 0.1
 _LETTERS = frozenset("ABCDEFGH")
-_EVALUATION = ("subject", "subjects", "choices", "options", "answer_idx", "answer_index", "A", "B", "C", "D")
+_EVALUATION = ("subject", "choices", "options", "answer_idx", "answer_index", "generator", "A", "B", "C", "D")
+_SURE = frozenset({"choices", "answer_idx", "answer_index", "generator"})
+"""Columns of evaluation sets, and those of them that tell one by themselves."""
 _LEARNED = ("assistant", "messages")
 """Parts that hold answers to learn."""
 _BRIEF, _FAIR = 30, 200
@@ -102,7 +104,7 @@ def _evaluation(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | Non
     letters = sum(said in _LETTERS for said in answers)
     if letters >= 0.8 * len(rows):
         cue = Saying("detect.eval-letters", {"count": letters, "total": len(rows)})
-    elif len(columns) > 1 or columns[:1] in (["choices"], ["answer_idx"], ["answer_index"]):
+    elif len(columns) > 1 or _SURE.issuperset(columns[:1] or [""]):
         cue = Saying("detect.eval-columns", {"columns": ", ".join(columns)})
     else:
         return None
@@ -122,10 +124,10 @@ def _number_label(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | N
     if column is None or column in adapter.mapping.values() or adapter.mapping.keys().isdisjoint(_LEARNED):
         return None
     values = [row[column] for row in rows if row.get(column) is not None]
-    numbers = all(type(value) in (int, float) for value in values)
+    numbers = all(isinstance(value, (int, float)) for value in values)
     kind = "numbers" if numbers else "lists" if type(values[0]) is list else "words"
     told = Saying("detect.label-numbers", {"column": column, "kind": Saying(f"detect.kind-{kind}")})
-    if not numbers or not {0, 1}.issuperset(values):
+    if not {"0", "1"}.issuperset(map(str, values)):
         return Doubt((told,))
     flags = ("--format", "feedback")
     options = (

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from finetui.core.errors import FinetuiError
+from finetui.data.formats.table import OF_A_REGISTRY
 from finetui.data.parsing import Repaired, load
 from finetui.data.problems import RowProblem
 from finetui.data.splitter import Splitter
@@ -26,7 +27,6 @@ _PARTS_OF_A_ROW = frozenset(
     {"chosen", "rejected", "prompt", "completion", "input", "output", "message", "messages"}
     | {"chosen_messages", "rejected_messages", "chosen_conversations", "rejected_conversations"}
 )
-_OF_A_REGISTRY = frozenset({"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"})
 
 
 def json_shape(head: bytes, whole: bool) -> str | None:
@@ -74,7 +74,7 @@ def _are_rows(entries: Mapping[str, Any]) -> bool:
         return False
     if all(_is_chat(value) for value in entries.values()):
         return True
-    if not all(type(value) is dict and value and _OF_A_REGISTRY.isdisjoint(value) for value in entries.values()):
+    if not all(type(value) is dict and value and OF_A_REGISTRY.isdisjoint(value) for value in entries.values()):
         return False
     ((_, count),) = Counter(key for value in entries.values() for key in value).most_common(1)
     return count >= _NEARLY_ALL * len(entries)

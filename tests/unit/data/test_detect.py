@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,9 @@ def test_a_label_is_a_rating_by_its_type_over_all_rows(tmp_path: Path) -> None:
         assert options(inspection) == {}
 
 
-def test_a_label_of_0_and_1_is_a_class_and_asked_about(tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "completion": "b", "label": number} for number in (0, 1, 1)]
+@pytest.mark.parametrize("label", [int, str])
+def test_a_label_of_0_and_1_is_a_class_and_asked_about(label: Callable[[int], Any], tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b", "label": label(number)} for number in (0, 1, 1)]
     inspection = seen(rows, tmp_path)
     assert (inspection.format, others(inspection)) == ("prompt-completion", ["feedback"])
     assert options(inspection) == {"class": ["--stage", "sft"], "feedback": ["--format", "feedback"]}

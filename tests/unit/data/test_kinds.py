@@ -131,6 +131,8 @@ NOTHING = [
     ({"text": "a film", "label": 1}, "table"),
     ({"toy_input": "a", "toy_output": "b"}, "table"),
     ({"title": "a", "body": "b"}, "table"),
+    ({"prompt": "a", "response_0": "b", "response_1": "c"}, "table"),
+    ({"translation": {"de": "a", "en": "b"}}, "table"),
     ({"turns": ["a"], "category": "writing"}, "not-training-data"),
     ({"system_prompt": "You are a nurse."}, "not-training-data"),
     ({"prompt": "a", "generation": "b"}, "not-training-data"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ REFERENCES = ("answer", "solution", "ground_truth", "reference", "final_answer",
 _ANSWERED = frozenset(
     {*ANSWERS, "generation", "generations", "text", "turns", "chosen", "rejected", "instances", "completions"}
 )
+_SPOKEN = re.compile(r"response|completion|output|reply|generat|summary|translation", re.IGNORECASE)
+"""Names of columns that somebody answers in."""
 _SHORT = 200
 """Characters of a text that is more likely a label than another part of a conversation."""
 _BARE = "[row]"
@@ -47,8 +50,8 @@ def _is_prompt(row: Any) -> bool:
     spared = REFERENCES if asked == "prompt" else ()
     if asked is None or any(row.get(column) is not None for column in _ANSWERED.difference(spared)):
         return False
-    others = (value for column, value in row.items() if column != asked and column not in (*spared, "system", "input"))
-    return not any(type(value) is str and len(value) > _SHORT for value in others)
+    others = ((name, said) for name, said in row.items() if name not in (asked, *spared, "system", "input"))
+    return not any(type(said) is str and (len(said) > _SHORT or _SPOKEN.search(name)) for name, said in others)
 
 
 def _is_question(value: Any) -> bool:
