@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import random
 import re
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
@@ -26,6 +28,8 @@ _HEAD_ROWS = 200
 _PLACES = 40
 _WINDOW_BYTES = 1 << 18
 _ROWS_A_PLACE = 20
+_AT_THE_END = 2
+"""Blocks; the last may be short."""
 _TRIES = 20
 _NEARLY_ALL = 0.9
 _LINE_END = re.compile(rb"\n")
@@ -65,14 +69,22 @@ def _of_text(file: DataFile, source: Source) -> list[Any]:
         return _reservoir(rows_of(file, io.BytesIO(head)))
     if file.container == KEYED:
         return _first(file, None)
-    found = _reservoir(islice(rows_of(file, io.BytesIO(head)), _HEAD_ROWS))
-    if len(found) < _HEAD_ROWS:
-        found = found[:-1]  # the last may have been cut
+    found, end = _head(file, head)
     in_place = file.compression is None and file.encoding in (UTF8, UTF8_BOM)
     between = _between(file, head)
-    for block in _windows(file) if in_place else _windows_of(stream):
+    for block in _windows(file, file.start + end) if in_place else _windows_of(_blocks(head[end:], stream)):
         found += _window(file, block, between)[:_ROWS_A_PLACE]
     return found or _first(file, _ROWS_A_PLACE)
+
+
+def _head(file: DataFile, head: bytes) -> tuple[list[Any], int]:
+    """The first rows, and where they end in `head`; without the last where it may have been cut."""
+    found: list[Row] = []
+    with suppress(FinetuiError):  # it may end inside a row
+        for row in islice(rows_of(file, io.BytesIO(head)), _HEAD_ROWS + 1):
+            found.append(row)
+    whole = found[:-1]
+    return [value for value, *_ in whole], found[-1][3] or 0 if whole else 0
 
 
 def _first(file: DataFile, count: int | None) -> list[Any]:
@@ -95,30 +107,43 @@ def _reservoir(stream: Iterator[Row]) -> list[Any]:
     return [value for _, value in sorted(kept, key=lambda pair: pair[0])]
 
 
-def _windows(file: DataFile) -> Iterator[bytes]:
-    """Blocks at seeded places of a file that can be read anywhere, and its end."""
+def _windows(file: DataFile, begin: int) -> Iterator[bytes]:
+    """Blocks at seeded places of a file that can be read anywhere, one in each part of it, the last at its end."""
     chance = random.Random(file.bytes)
-    span = file.bytes - _WINDOW_BYTES
-    places = sorted(chance.randrange(span) for _ in range(_PLACES))
+    part = (file.bytes - begin) // (_PLACES + 1)
+    size = min(part, _WINDOW_BYTES)
+    places = [begin + part * number + chance.randrange(part - size + 1) for number in range(_PLACES)]
     with file.path.open("rb") as stream:
-        for place in [*places, span]:
+        for place in [*places, file.bytes - size]:
             stream.seek(place)
-            block = stream.read(_WINDOW_BYTES)
+            block = stream.read(size)
             yield block.replace(b"\r", b"\n") if file.text.carriage else block
 
 
-def _windows_of(stream: IO[bytes]) -> list[bytes]:
-    """Blocks at seeded places of a stream that has to be read through, and its end."""
+def _windows_of(blocks: Iterator[bytes]) -> list[bytes]:
+    """Seeded blocks of a stream that has to be read through, and its end."""
     chance = random.Random(_PLACES)
     kept: list[tuple[int, bytes]] = []
-    number, end = 0, b""
-    while block := stream.read(_WINDOW_BYTES):
-        if len(kept) < _PLACES:
-            kept.append((number, block))
+    held: deque[bytes] = deque()
+    number = 0
+    for block in blocks:
+        held.append(block)
+        if len(held) <= _AT_THE_END:
+            continue
+        if number < _PLACES:
+            kept.append((number, held.popleft()))
         elif (place := chance.randrange(number + 1)) < _PLACES:
-            kept[place] = (number, block)
-        number, end = number + 1, (end + block)[-_WINDOW_BYTES:]
-    return [*(block for _, block in sorted(kept)), end]
+            kept[place] = (number, held.popleft())
+        else:
+            held.popleft()
+        number += 1
+    return [*(block for _, block in sorted(kept)), b"".join(held)]
+
+
+def _blocks(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
+    yield from (head[at : at + _WINDOW_BYTES] for at in range(0, len(head), _WINDOW_BYTES))
+    while block := stream.read(_WINDOW_BYTES):
+        yield block
 
 
 def _between(file: DataFile, head: bytes) -> bytes:
