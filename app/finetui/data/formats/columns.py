@@ -15,6 +15,7 @@ from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 BESIDE = (*SYSTEM, "tools")
 """Columns beside questions and answers that belong to the conversation."""
+_NO_MORE = (None, "")
 Found = TypeVar("Found")
 
 
@@ -60,7 +61,8 @@ def _converter(question: str, answer: str, more: str | None, ignored: str | None
         is_plain = len(row) <= 3 and plain.issuperset(row)
         if not is_plain:
             refuse_media(row)
-        asked = plain_message("user", joined(row, question, more), question)
+        is_whole = row.get(more) in _NO_MORE
+        asked = plain_message("user", row[question] if is_whole else joined(row, question, more), question)
         answered = plain_message("assistant", row[answer], answer)
         if is_plain:
             return {"messages": [asked, answered]}
