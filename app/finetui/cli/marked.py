@@ -37,6 +37,7 @@ class _Look(NamedTuple):
     beyond: bool
     """Whether it stands behind the cut."""
     trained: bool
+    """Whether it stands between marks."""
     sign: str
     """What is put before it."""
 
@@ -57,7 +58,7 @@ def marked(view: View, lens: Lens) -> Text:
             shown.append(_cut_line(view, lens, at_line_start=shown.plain.endswith("\n")), _CUT)
         if look.trained and not before.trained:
             shown.append(_OPEN, _STYLES[""])
-        style = _STYLES[look.sign] if look.trained else ""
+        style = _STYLES[look.sign] if look.trained or look.sign else ""
         text = look.sign + safe_text("".join(piece for _, piece in run))
         shown.append(text, f"{_BEYOND} {style}".rstrip() if look.beyond else style)
         before = look
@@ -82,14 +83,13 @@ def _cut_line(view: View, lens: Lens, *, at_line_start: bool) -> str:
 
 
 def _looks(view: View, lens: Lens) -> Iterator[_Look]:
-    """How each token is shown."""
+    """How each token is shown; the first of a row is predicted from nothing, so it is never trained."""
     from finetui.core.encode import NOT_TRAINED
 
     limit = len(view.row.labels) if lens.max_length is None else lens.max_length
     for place, (token, label) in enumerate(zip(view.row.input_ids, view.row.labels, strict=True)):
-        trained, sign = label != NOT_TRAINED, ""
+        beyond, trained = place >= limit, label != NOT_TRAINED and place > 0
         if trained and view.side == "steps":
-            sign = _RIGHT if label else _WRONG
-        elif trained and token in lens.template.stop_ids:
-            sign = _STOP
-        yield _Look(place >= limit, trained, sign)
+            yield _Look(beyond, False, _RIGHT if label else _WRONG)
+        else:
+            yield _Look(beyond, trained, _STOP if trained and token in lens.template.stop_ids else "")

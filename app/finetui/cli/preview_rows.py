@@ -51,10 +51,10 @@ class Seen:
             console.print(render(self.refused), style="red", soft_wrap=True)
         for view in self.views:
             facts = {"tokens": len(view.row.input_ids), "trained": _trained(view)}
-            console.print(t("profile.counts", side=_side(view, self.row.record), **facts), style="cyan")
+            console.print(t("profile.counts", side=_side(view, self.row.record), **facts), style="cyan", soft_wrap=True)
             console.print(marked(view, self.lens), soft_wrap=True)
             for doubt in _doubts(view, self.lens):
-                console.print(doubt, style="yellow")
+                console.print(doubt, style="yellow", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _view_json(view: View, lens: Lens) -> dict[str, Any]:
 
 
 def _trained(view: View) -> int:
-    return sum(end - start for start, end in view.row.trained())
+    return sum(end - max(1, start) for start, end in view.row.trained())  # the first token of a row never is
 
 
 def _is_stopped(view: View, lens: Lens) -> bool:
@@ -163,7 +163,11 @@ def _is_stopped(view: View, lens: Lens) -> bool:
 
 
 def _print_place(row: Record | Rejected, kind: str, console: Console) -> None:
-    console.print(t("profile.where", file=one_line(row.place.file), row=row.place.row, kind=kind), style="bold cyan")
+    console.print(
+        t("profile.where", file=one_line(row.place.file), row=row.place.row, kind=kind),
+        style="bold cyan",
+        soft_wrap=True,
+    )
 
 
 def _print_long(text: str, console: Console) -> None:

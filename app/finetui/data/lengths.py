@@ -122,10 +122,9 @@ def percentile_interval(counts: Counter[int], share: float, population: int) -> 
     """
     rows = counts.total()
     spread = _SURE * math.sqrt(rows * share * (1 - share) * _left_out(rows, population))
-    low, high = math.floor(rows * share - spread), math.ceil(rows * share + spread)
-    if spread:
-        high += 1
-    return _at_rank(counts, low), _at_rank(counts, high)
+    if not spread:
+        return (percentile(counts, share),) * 2
+    return _at_rank(counts, math.floor(rows * share - spread)), _at_rank(counts, math.ceil(rows * share + spread) + 1)
 
 
 def total_interval(counts: Counter[int], population: int) -> tuple[int, int]:

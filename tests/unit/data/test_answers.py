@@ -254,16 +254,3 @@ def test_lines_for_people_fit_80_columns(tmp_path: Path, capfd: pytest.CaptureFi
         assert run(["inspect", str(tmp_path / "x"), "--lang", lang]) == 0
         for line in capfd.readouterr().out.splitlines():
             assert sum(2 if ord(character) > 0x2E7F else 1 for character in line) <= 80
-
-
-def test_preview_marks_what_is_trained(
-    tmp_path: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str], home: Path
-) -> None:
-    put(tmp_path / "x", [*MESSAGES, BAD])
-    assert run(["preview", str(tmp_path / "x"), "--model", str(tiny_model), "--row", "2"]) == 0
-    shown = capfd.readouterr().out
-    assert "question 1" in shown
-    assert "⟦answer 1<|im_end|>⟧" in shown
-    assert "⟦question" not in shown
-    assert run(["preview", str(tmp_path / "x"), "--model", str(tiny_model), "--row", "4", "--json"]) == 3
-    assert json.loads(capfd.readouterr().out)["errors"][0]["code"] == "data.row-set-aside"
