@@ -18,8 +18,8 @@ from finetui.data.formats.lead import (
     lead_of,
 )
 from finetui.data.formats.prompt_completion import said_by
-from finetui.data.formats.rows import checked
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked, unfit
+from finetui.data.problems import Note, RowProblem, Saying
 
 LABELS = ("label", "kto_tag")
 ANSWERS = ("completion", "response", "output", "answer")
@@ -68,8 +68,7 @@ def _converter(lead: Lead, answer: str, label: str, words: dict[Any, bool]) -> C
         row = checked(row, (answer, label))
         rated = _truth(row[label], words)
         if rated is None:
-            code = "null-content" if row[label] is None else "wrong-type"
-            raise RowProblem(code, f"{label}: {excerpt(row[label])}")
+            raise unfit(row[label], label)
         prompt, completion = _parts(row, lead, answer, notes)
         check_turns([*prompt, *completion], notes)
         return finished({"prompt": prompt, "completion": completion, "label": rated}, row, lead, used)

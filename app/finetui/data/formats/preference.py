@@ -12,8 +12,8 @@ from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.lead import Lead, answer_begins, finished, is_turns, is_whole, lead_of
 from finetui.data.formats.markers import FAMILIES, Family, family_of, turns_of
 from finetui.data.formats.prompt_completion import said_by
-from finetui.data.formats.rows import checked
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked, unfit
+from finetui.data.problems import Note, RowProblem, Saying
 
 PAIRED = (
     ("chosen", "rejected"),
@@ -89,7 +89,7 @@ def _parts(
     first, second = row[better], row[worse]
     if better == worse:
         if type(first) is not list or len(first) != 2:
-            raise RowProblem("wrong-type", f"{better}: {excerpt(first)}")
+            raise unfit(first, better)
         first, second = first
     asked = lead.value(row)
     if asked is None and type(first) is str and type(second) is str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetui.data.formats.chat import meta_of
-from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Layout
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked, unfit
+from finetui.data.problems import Note, RowProblem, Saying
 
 _USED = frozenset({"segments", "text"})
 
@@ -25,14 +25,9 @@ def _fit(rows: Sequence[Any]) -> Adapter:
 
 
 def _convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-    if type(row) is not dict:
-        raise RowProblem("not-an-object", excerpt(row))
-    if "segments" not in row:
-        raise RowProblem("missing-key", f"segments (columns: {excerpt(', '.join(row))})")
-    refuse_media(row)
-    pieces = row["segments"]
+    pieces = checked(row, ("segments",))["segments"]
     if type(pieces) is not list:
-        raise RowProblem("null-content" if pieces is None else "wrong-type", f"segments: {excerpt(pieces)}")
+        raise unfit(pieces, "segments")
     segments = [_piece(piece, f"segments[{number}]") for number, piece in enumerate(pieces)]
     segments = [segment for segment in segments if segment["text"]]
     text = "".join(segment["text"] for segment in segments)
@@ -52,13 +47,12 @@ def _piece(piece: Any, where: str) -> dict[str, Any]:
     Raises RowProblem where it is to be set aside.
     """
     if type(piece) is not dict:
-        raise RowProblem("null-content" if piece is None else "wrong-type", f"{where}: {excerpt(piece)}")
+        raise unfit(piece, where)
     for key, kind in (("label", bool), ("text", str)):
         if key not in piece:
             raise RowProblem("missing-key", f"{where}.{key}")
         if type(piece[key]) is not kind:
-            code = "null-content" if piece[key] is None else "wrong-type"
-            raise RowProblem(code, f"{where}.{key}: {excerpt(piece[key])}")
+            raise unfit(piece[key], f"{where}.{key}")
     return {"label": piece["label"], "text": piece["text"]}
 
 

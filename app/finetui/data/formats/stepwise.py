@@ -7,7 +7,8 @@ from typing import Any
 
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.layout import Adapter, Layout
-from finetui.data.problems import REPAIRED, Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked, unfit
+from finetui.data.problems import REPAIRED, Note, RowProblem, Saying
 
 _COLUMNS = ("prompt", "completions", "labels")
 _USED = frozenset(_COLUMNS)
@@ -23,23 +24,17 @@ def _fit(rows: Sequence[Any]) -> Adapter:
 
 
 def _convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-    if type(row) is not dict:
-        raise RowProblem("not-an-object", excerpt(row))
-    if absent := next((column for column in _COLUMNS if column not in row), None):
-        raise RowProblem("missing-key", f"{absent} (columns: {excerpt(', '.join(row))})")
-    prompt, steps, labels = (row[column] for column in _COLUMNS)
+    prompt, steps, labels = (checked(row, _COLUMNS)[column] for column in _COLUMNS)
     for column, value, kind in zip(_COLUMNS, (prompt, steps, labels), (str, list, list), strict=True):
         if type(value) is not kind:
-            raise RowProblem("null-content" if value is None else "wrong-type", f"{column}: {excerpt(value)}")
+            raise unfit(value, column)
     if not prompt.strip():
         raise RowProblem("empty-user", "prompt")
     if not steps:
         raise RowProblem("no-assistant", "completions: []")
     for number, step in enumerate(steps):
         if type(step) is not str:
-            raise RowProblem(
-                "null-content" if step is None else "wrong-type", f"completions[{number}]: {excerpt(step)}"
-            )
+            raise unfit(step, f"completions[{number}]")
         if not step:
             raise RowProblem("empty-assistant", f"completions[{number}]")
     if len(steps) != len(labels):
@@ -53,11 +48,11 @@ def _convert(row: Any, notes: list[Note]) -> dict[str, Any]:
 def _truths(labels: list[Any], notes: list[Note]) -> list[bool]:
     """The labels as true and false; 1 and 0 mean those.
 
-    Raises RowProblem `wrong-type` for any other.
+    Raises RowProblem for any other.
     """
     for number, label in enumerate(labels):
         if type(label) is not bool and (type(label) is not int or label not in (0, 1)):
-            raise RowProblem("wrong-type", f"labels[{number}]: {excerpt(label)}")
+            raise unfit(label, f"labels[{number}]")
     if any(type(label) is int for label in labels):
         notes.append((REPAIRED, "labels"))
     return [bool(label) for label in labels]

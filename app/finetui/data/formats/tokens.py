@@ -7,6 +7,7 @@ from typing import Any
 
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.layout import Adapter, Layout
+from finetui.data.formats.rows import checked, unfit
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
 
 _NOT_TRAINED = -100
@@ -26,10 +27,8 @@ def _fit(rows: Sequence[Any]) -> Adapter:
 
 
 def _convert(row: Any, notes: list[Note]) -> dict[str, Any]:
-    if type(row) is not dict:
-        raise RowProblem("not-an-object", excerpt(row))
-    ids = _numbers(row, "input_ids", 0)
-    labels = _numbers(row, "labels", _NOT_TRAINED)
+    row = checked(row, ("input_ids", "labels"))
+    ids, labels = _numbers(row, "input_ids", 0), _numbers(row, "labels", _NOT_TRAINED)
     record: dict[str, Any] = {"input_ids": ids, "labels": labels}
     if row.get("attention_mask"):
         mask = row["attention_mask"]
@@ -51,13 +50,11 @@ def _numbers(row: dict[str, Any], column: str, least: int) -> list[int]:
 
     Raises RowProblem where the column holds anything else, or nothing.
     """
-    if column not in row:
-        raise RowProblem("missing-key", f"{column} (columns: {excerpt(', '.join(row))})")
     values = row[column]
     if values is None or values == []:
         raise RowProblem("null-content", f"{column}: {values}")
     if type(values) is not list or not _are(values, int) or min(values) < least:
-        raise RowProblem("wrong-type", f"{column}: {excerpt(values)}")
+        raise unfit(values, column)
     return values
 
 
