@@ -369,3 +369,47 @@ def test_the_command_says_in_words_what_it_chose(
     for fact in ("validation.jsonl", "leaks-split", "80", "59"):
         assert fact in shown.out
     assert f"{hundred}:4" in shown.err
+
+
+WORDS = "the river rises in the north and runs past nine villages before it meets the sea at dusk".split()
+
+
+def reworded(path: Path, seed: int = 0) -> Path:
+    """Sixty long rows, and of the first twenty a copy with a word changed and one with two."""
+    chance = random.Random(seed)
+
+    def long(number: int) -> list[str]:
+        chosen = random.Random(number)
+        return [f"{chosen.choice(WORDS)}{chosen.randrange(100)}" for _ in range(80)]
+
+    rows = [(number, long(number)) for number in range(60)]
+    rows += [(number, [*long(number)[:-changed], *["other"] * changed]) for number in range(20) for changed in (1, 2)]
+    chance.shuffle(rows)
+    return put(path, [{"instruction": "Tell me.", "output": " ".join(words), "of": number} for number, words in rows])
+
+
+def test_near_duplicates_are_dropped_whoever_is_read_first(tmp_path: Path) -> None:
+    lines = reworded(tmp_path / "x.jsonl").read_text().splitlines(keepends=True)
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, half in zip(files, (lines[:50], lines[50:]), strict=True):
+        file.write_text("".join(half))
+    (one, outcome), (other, _) = (choose(order, Choosing(dedupe="near")) for order in (files, files[::-1]))
+    assert outcome.dropped == {"near-duplicate": 40}
+    assert sorted(row.record.record["meta"]["of"] for row in one) == list(range(60))
+    assert sorted(row.record.line for row in one) == sorted(row.record.line for row in other)
+    assert choose(files, Choosing(dedupe="exact"))[1].dropped == {}
+
+
+def test_rows_that_nearly_stand_in_evaluation_leak_where_near_ones_count(tmp_path: Path) -> None:
+    path = reworded(tmp_path / "x.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    held = tmp_path / "held.jsonl"
+    held.write_text("".join(line for line in lines if json.loads(line)["of"] in (3, 40) and "other" not in line))
+    _, outcome = choose(path, Choosing(dedupe="near"), evaluation=[held])
+    assert outcome.dropped == {"leaks-split": 4, "near-duplicate": 38}
+    assert choose(path, evaluation=[held])[1].dropped == {"leaks-split": 2}
+
+
+def test_a_split_draws_from_what_deduping_leaves(tmp_path: Path) -> None:
+    _, outcome = choose(reworded(tmp_path / "x.jsonl"), Choosing(dedupe="near", val_size=0.25, test_size=5))
+    assert outcome.kept == {"train": 40, "validation": 15, "test": 5}

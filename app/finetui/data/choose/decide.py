@@ -12,12 +12,15 @@ from finetui.data.choose.facts import Fact, Facts, Hasher
 from finetui.data.choose.groups import Grouping
 from finetui.data.choose.rules import TOO_LONG, TOO_SHORT, draw_samples, drop_duplicates, drop_leaks, weigh
 from finetui.data.choose.split import split
+from finetui.data.duplicates import Spot
 from finetui.data.found import PARTS, TRAIN
+from finetui.data.near import NearDuplicates
 from finetui.data.parsing import dump
 from finetui.data.reader import FileReport, Input, Record
 
 Count = Callable[[Mapping[str, Any]], int | None]
 """Tokens of a record, None where they cannot be counted."""
+_NO_SPOT = Spot(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ def decide(inputs: Sequence[Input], choosing: Choosing, count: Count | None = No
         for record in read.read():
             assert read.current is not None
             survey.add(record, read.current)
-    survey.facts.flush()
-    survey.grouping.judge()
+    survey.finish()
     _apply(survey.facts, choosing, hasher, weights)
     _refuse_nothing(survey.facts)
     ungrouped = survey.grouping.missed if choosing.group_by else 0
@@ -64,6 +66,7 @@ class _Survey:
         self._choosing = choosing
         self._hash = hasher
         self._count = count if choosing.counts_tokens else None
+        self._near = NearDuplicates(choosing.near_duplicates) if choosing.dedupe == NEAR else None
         self._files: dict[int, tuple[int, int, int]] = {}
 
     def number(self, files: Sequence[FileReport]) -> list[float]:
@@ -83,6 +86,19 @@ class _Survey:
         found = self.grouping.of(record.record)
         group = None if found is None else self._hash(dump(found))
         self.facts.add(Fact(place, record.place.row, dataset, part, body, mark, group, self._unfit(record)))
+        if self._near is not None:
+            self._near.add(body, record.record, _NO_SPOT)
+
+    def finish(self) -> None:
+        """Make the facts complete.
+
+        Raises FinetuiError (exit 2) where no row has the field to group by.
+        """
+        self.facts.flush()
+        self.grouping.judge()
+        if self._near is not None:
+            self.facts.join((number + 1, first + 1) for number, first, _ in self._near.joined())
+            self._near.close()
 
     def _unfit(self, record: Record) -> str | None:
         """Why a row is dropped for its tokens, or None."""

@@ -128,6 +128,27 @@ class Facts:
             )
             self.database.execute("drop table renamed")
 
+    def join(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Make kin of rows that are nearly the same: pairs of ids, the second of which stands for all of its kin.
+
+        Kin are named by the least hash among them, so that the name does not depend on who was read first.
+        """
+        with naming_the_disk():
+            self.database.execute("create temp table alike (id integer primary key, first integer not null)")
+            both = (pair for id, first in pairs for pair in ((id, first), (first, first)))
+            self.database.executemany("insert or ignore into alike values (?, ?)", both)
+            self.database.execute(
+                "create temp table names as select first, min(body) as name"
+                " from alike join rows using (id) group by first order by first"
+            )
+            self.database.execute("create unique index temp.by_first on names (first)")
+            self.database.execute(
+                "update rows set kin = (select name from alike join names using (first) where alike.id = rows.id)"
+                " where id in (select id from alike)"
+            )
+            self.database.execute("drop table alike")
+            self.database.execute("drop table names")
+
     def run(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Execute one statement of SQL."""
         with naming_the_disk():
