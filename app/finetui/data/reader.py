@@ -11,7 +11,7 @@ from finetui.data.choose.placeholders import Filling
 from finetui.data.containers import DataFile, rows
 from finetui.data.detect import Detection, detect
 from finetui.data.duplicates import DUPLICATE
-from finetui.data.found import TRAIN, VALIDATION, FoundFile
+from finetui.data.found import FoundFile
 from finetui.data.problems import (
     REPAIRED,
     SET_ASIDE,
@@ -231,11 +231,7 @@ def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation
 
     Raises FinetuiError with every obstacle, before anything is converted.
     """
-    files, notes = find_files(specs, reading)
-    if evaluation:
-        held, more = find_files(evaluation, reading)
-        files += [replace(found, part=VALIDATION) for found in held if found.part == TRAIN]
-        notes += more
+    files, notes = find_files(specs, reading, evaluation)
     filling = Filling(reading.fill)
     reports: list[FileReport] = []
     problems: list[Problem] = []

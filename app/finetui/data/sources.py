@@ -14,7 +14,7 @@ from pathlib import Path
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.folders import open_folder
-from finetui.data.found import Dataset, FoundFile, Search
+from finetui.data.found import TRAIN, VALIDATION, Dataset, FoundFile, Search
 from finetui.data.hub import find_cached, is_hub_id, read_choice, snapshot_of, splits_of
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
@@ -26,22 +26,28 @@ _IN_ENTRY = {"sources.unknown-column": "sources.entry-column", "sources.unknown-
 """Problems of a mapping, as they are told where an entry of a registry was the mapping."""
 
 
-def find_files(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> tuple[list[FoundFile], list[Saying]]:
+def find_files(
+    specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation: Sequence[Spec] = ()
+) -> tuple[list[FoundFile], list[Saying]]:
     """The data files that `specs` name, in order, each with its own reading; and what is to be said of the search.
+
+    Those of `evaluation` come last, as the validation part; other parts that they have are left out.
 
     Raises FinetuiError with everything that is absent, empty, unreadable, no data or not told apart.
     """
-    search = Search()
-    for spec in specs:
+    search, held = Search(), Search()
+    for spec, into in [*((spec, search) for spec in specs), *((spec, held) for spec in evaluation)]:
         try:
-            _find(str(spec), reading, search)
+            _find(str(spec), reading, into)
         except FinetuiError as error:
-            search.refuse(*error.problems, exit_code=error.exit_code)
+            into.refuse(*error.problems, exit_code=error.exit_code)
         except OSError as error:
-            search.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(spec)))
+            into.refuse(Problem("data.unreadable", {"error": error.strerror or str(error)}, str(spec)))
+    search.refuse(*held.problems, exit_code=held.exit_code)
     if search.problems:
         raise FinetuiError(search.problems, search.exit_code)
-    return search.files, search.notes
+    files = [replace(found, part=VALIDATION) for found in held.files if found.part == TRAIN]
+    return [*search.files, *files], [*search.notes, *held.notes]
 
 
 def blamed(error: FinetuiError, found: FoundFile) -> FinetuiError:

@@ -263,6 +263,10 @@ def test_what_cannot_be_had_is_refused(hundred: Path, tmp_path: Path) -> None:
     assert refused(hundred, evaluation=[hundred]) == ["choose.nothing-left"]
 
 
+def test_data_and_evaluation_data_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
+    assert refused(tmp_path / "a", evaluation=[tmp_path / "b"]) == ["data.no-such-path", "data.no-such-path"]
+
+
 def test_values_that_cannot_be_obeyed_are_refused_at_once() -> None:
     for values, codes in (
         ({"val_size": 1.5}, ["choose.size-not-whole"]),
@@ -371,7 +375,7 @@ def test_the_command_says_in_words_what_it_chose(
     assert f"{hundred}:4" in shown.err
 
 
-WORDS = "the river rises in the north and runs past nine villages before it meets the sea at dusk".split()
+WORDS = ("river", "north", "village", "harbour", "evening", "traveller", "meadow", "winter")
 
 
 def reworded(path: Path, seed: int = 0) -> Path:
