@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetui.bundles.lock import Locked, write_bundle
 from finetui.bundles.plan import LockPlan, bundle_name
-from finetui.bundles.prepare import measure
 from finetui.core import jobs
 from finetui.core.encode import Template, load_template, load_tokenizer
 from finetui.core.errors import FinetuiError, Problem
@@ -18,6 +17,7 @@ from finetui.core.knobs import locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.chosen import ChosenRecords, open_datasets
 from finetui.data.choose.tokens import token_counter
+from finetui.data.profile import profile
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
@@ -90,7 +90,8 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     layers = [name.removesuffix(".weight") for name in read_weights(model.folder, []).names if name.endswith(".weight")]
 
     def longest() -> int:
-        return measure((chosen.record.record for chosen in records), tokenizer, template).longest
+        rows = (chosen.record for chosen in records)
+        return profile(rows, tokenizer, template, processes=machine.cores, on_progress=on_progress).longest
 
     settings = resolve(recipe, overrides, model, layers, longest, machine)
     plan = LockPlan(
@@ -112,7 +113,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         accept_rejected=draft.accept_rejected,
     )
     parts = ((chosen.part, chosen.record.record) for chosen in records)
-    locked = write_bundle(draft.out, plan, parts, tokenizer, on_progress=on_progress)
+    locked = write_bundle(draft.out, plan, parts, tokenizer, on_progress=on_progress, processes=machine.cores)
     return Locked(locked.path, locked.id, (*settings.warnings, *records.warnings(), *locked.warnings))
 
 

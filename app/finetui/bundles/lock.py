@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from finetui import __version__
 from finetui.bundles import launch, manifest, schema, trust
+from finetui.bundles.encoding import PartRecord
 from finetui.bundles.folder import LOCK
 from finetui.bundles.plan import NAME, LockPlan
-from finetui.bundles.prepare import PartRecord, Prepared, Rules, prepare
+from finetui.bundles.prepare import Prepared, Rules, prepare
 from finetui.bundles.trust import TRAINER
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.files import naming, write_json, write_text
@@ -47,6 +48,7 @@ def write_bundle(
     tokenizer: Tokenizer,
     *,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    processes: int = 1,
 ) -> Locked:
     """Write the bundle folder `out`; the same plan and records give the same id, wherever and by whomever.
 
@@ -58,7 +60,7 @@ def write_bundle(
     with _building(out) as part:
         for folder in ("data", "env"):
             (part / folder).mkdir()
-        prepared = prepare(records, tokenizer, plan.template, _rules(plan), part / "data", on_progress)
+        prepared = prepare(records, tokenizer, plan.template, _rules(plan), part / "data", on_progress, processes)
         lock = lock_document(plan, prepared)
         if problems := schema.faults(lock, LOCK):
             raise FinetuiError(problems)

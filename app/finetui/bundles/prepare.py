@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetui.bundles.rows import UNTRAINED, Lengths, PartWriter, Row
-from finetui.core.encode import EncodeError, Template, encode_rows
+from finetui.bundles.encoding import PartRecord, encoded_parts
+from finetui.bundles.rows import UNTRAINED, PartWriter, Row
+from finetui.core.encode import EncodeError, Template
 from finetui.core.errors import FinetuiError, Problem
-from finetui.core.files import canonical_json
 from finetui.data.found import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Record = Mapping[str, Any]
-PartRecord = tuple[str, Record]
-"""What a record is for, `train`, `validation` or `test`, and the record."""
 Progress = Callable[[Mapping[str, Any]], None]
 _FILES = {TRAIN: "train", VALIDATION: "eval", TEST: "test"}
 _REFUSED_SHARE = 0.01
@@ -55,26 +52,6 @@ class Prepared:
     warnings: tuple[Problem, ...]
 
 
-def measure(records: Iterable[Record], tokenizer: Tokenizer, template: Template) -> Lengths:
-    """The lengths of all rows uncut, for settings that depend on them; refused rows are left to `prepare`."""
-    lengths = Lengths()
-    for rows in rows_of(records, tokenizer, template):
-        for row in rows if isinstance(rows, list) else ():
-            lengths.add(row)
-    return lengths
-
-
-def rows_of(records: Iterable[Record], tokenizer: Tokenizer, template: Template) -> Iterator[list[Row] | EncodeError]:
-    """The rows of each record, mostly one, or why the template refuses it; in order."""
-    for record in records:
-        kept = {key: value for key, value in record.items() if not key.startswith("_")}
-        text = canonical_json(kept)
-        try:
-            yield [Row(text, row.input_ids, row.labels) for row in encode_rows(kept, tokenizer, template)]
-        except EncodeError as error:
-            yield error
-
-
 def prepare(
     records: Iterable[PartRecord],
     tokenizer: Tokenizer,
@@ -82,6 +59,7 @@ def prepare(
     rules: Rules,
     folder: Path,
     on_progress: Progress | None = None,
+    processes: int = 1,
 ) -> Prepared:
     """Write `train.parquet` into `folder`, and `eval.parquet` and `test.parquet` where rows are kept for them.
 
@@ -91,15 +69,14 @@ def prepare(
     asked: set[str] = set()
     with ExitStack() as stack:
         parts = {part: stack.enter_context(PartWriter(folder / f"{name}.parquet")) for part, name in _FILES.items()}
-        for number, (part, record) in enumerate(records, 1):
+        for number, (part, found) in enumerate(encoded_parts(records, tokenizer, template, processes), 1):
             asked.add(part)
-            [found] = rows_of([record], tokenizer, template)
             for row in sieve.pass_through(number, found):
                 parts[part].add(row)
             if on_progress is not None and number % _REPORT_EVERY == 0:
                 on_progress({"stage": "prepare", "done": number})
-    written = {part: writer.facts() for part, writer in parts.items() if writer.lengths.rows}
-    sieve.judge(parts[TRAIN].lengths.rows)
+    written = {part: writer.facts() for part, writer in parts.items() if writer.rows}
+    sieve.judge(parts[TRAIN].rows)
     empty = (Problem("choose.part-empty", {"part": part}) for part in _FILES if part in asked and part not in written)
     return Prepared(
         train=written[TRAIN],

@@ -7,10 +7,12 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from finetui.data.lengths import spread, total
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,41 +42,6 @@ class Row:
         return Row(self.record, self.ids[:length], self.labels[:length])
 
 
-@dataclass
-class Lengths:
-    """How long the rows of a dataset are."""
-
-    rows: int = 0
-    """Rows counted."""
-    tokens: int = 0
-    """Tokens in all."""
-    trained_tokens: int = 0
-    """Tokens that are trained."""
-    histogram: Counter[int] = field(default_factory=Counter)
-    """Rows by their number of tokens."""
-
-    def add(self, row: Row) -> None:
-        """Count one row."""
-        self.rows += 1
-        self.tokens += len(row.ids)
-        self.trained_tokens += row.trained()
-        self.histogram[len(row.ids)] += 1
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row, 0 where there is none."""
-        return max(self.histogram, default=0)
-
-    def percentile(self, share: float) -> int:
-        """The least length that at least `share` of the rows do not exceed, 0 where there is none."""
-        seen = 0
-        for length in sorted(self.histogram):
-            seen += self.histogram[length]
-            if seen >= share * self.rows:
-                return length
-        return 0
-
-
 class ContentDigest:
     """SHA-256 over rows in order: record (UTF-8), ids and labels (int32), each after its size in bytes (8 bytes).
 
@@ -99,8 +66,9 @@ class PartWriter:
     """Writes one part of a bundle's data as rows come, a row group at a time; without rows there is no file."""
 
     def __init__(self, path: Path) -> None:
-        self.lengths = Lengths()
         self._path = path
+        self._tokens: Counter[int] = Counter()
+        self._trained_tokens = 0
         self._digest = ContentDigest()
         self._waiting: list[Row] = []
         self._waiting_tokens = 0
@@ -123,23 +91,28 @@ class PartWriter:
 
         Raises OSError where the file cannot be written.
         """
-        self.lengths.add(row)
+        self._tokens[len(row.ids)] += 1
+        self._trained_tokens += row.trained()
         self._digest.add(row)
         self._waiting.append(row)
         self._waiting_tokens += len(row.ids)
         if len(self._waiting) >= _GROUP_ROWS or self._waiting_tokens >= _GROUP_TOKENS:
             self._flush()
 
+    @property
+    def rows(self) -> int:
+        """Rows taken."""
+        return self._tokens.total()
+
     def facts(self) -> dict[str, Any]:
         """What the lock says of this part."""
-        lengths = self.lengths
         return {
             "file": f"data/{self._path.name}",
-            "rows": lengths.rows,
-            "tokens": lengths.tokens,
-            "trained_tokens": lengths.trained_tokens,
+            "rows": self.rows,
+            "tokens": total(self._tokens),
+            "trained_tokens": self._trained_tokens,
             "digest": self._digest.hexdigest(),
-            "lengths": {"p50": lengths.percentile(0.5), "p95": lengths.percentile(0.95), "max": lengths.longest},
+            "lengths": spread(self._tokens),
         }
 
     def _flush(self) -> None:

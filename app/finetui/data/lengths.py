@@ -114,6 +114,11 @@ def percentile(counts: Counter[int], share: float) -> int:
     return _at_rank(counts, math.ceil(share * counts.total()))
 
 
+def spread(counts: Counter[int]) -> dict[str, int]:
+    """`p50`, `p95` and `max` of all values."""
+    return {"p50": percentile(counts, 0.5), "p95": percentile(counts, 0.95), "max": max(counts, default=0)}
+
+
 def percentile_interval(counts: Counter[int], share: float, population: int) -> tuple[int, int]:
     """Where the percentile of all `population` values lies with 95 % certainty, `counts` being a fair sample of them.
 
@@ -121,10 +126,10 @@ def percentile_interval(counts: Counter[int], share: float, population: int) -> 
     sample that is a good part of a finite whole (Conover, Practical Nonparametric Statistics, 3.2).
     """
     rows = counts.total()
-    spread = _SURE * math.sqrt(rows * share * (1 - share) * _left_out(rows, population))
-    if not spread:
+    margin = _SURE * math.sqrt(rows * share * (1 - share) * _left_out(rows, population))
+    if not margin:
         return (percentile(counts, share),) * 2
-    return _at_rank(counts, math.floor(rows * share - spread)), _at_rank(counts, math.ceil(rows * share + spread) + 1)
+    return _at_rank(counts, math.floor(rows * share - margin)), _at_rank(counts, math.ceil(rows * share + margin) + 1)
 
 
 def total_interval(counts: Counter[int], population: int) -> tuple[int, int]:
@@ -134,8 +139,8 @@ def total_interval(counts: Counter[int], population: int) -> tuple[int, int]:
         return (total(counts),) * 2
     mean = total(counts) / rows
     variance = sum(count * (value - mean) ** 2 for value, count in counts.items()) / (rows - 1)
-    spread = _SURE * math.sqrt(variance / rows * _left_out(rows, population))
-    return round(population * max(0.0, mean - spread)), round(population * (mean + spread))
+    margin = _SURE * math.sqrt(variance / rows * _left_out(rows, population))
+    return round(population * max(0.0, mean - margin)), round(population * (mean + margin))
 
 
 def share_interval(count: int, rows: int, population: int) -> tuple[float, float]:
@@ -147,8 +152,8 @@ def share_interval(count: int, rows: int, population: int) -> tuple[float, float
         return (count / rows if rows else 0.0,) * 2
     squared = _SURE**2 * _left_out(rows, population)
     middle = (count + squared / 2) / (rows + squared)
-    spread = math.sqrt(squared * (count * (rows - count) / rows + squared / 4)) / (rows + squared)
-    return max(0.0, middle - spread), min(1.0, middle + spread)
+    margin = math.sqrt(squared * (count * (rows - count) / rows + squared / 4)) / (rows + squared)
+    return max(0.0, middle - margin), min(1.0, middle + margin)
 
 
 def bins(counts: Counter[int], most: int = 12) -> list[tuple[int, int, int]]:

@@ -96,20 +96,20 @@ class Statistics:
             "rows": {**self.counts, "measured": measures.rows, "held_out": held},
             "exact": self.profile.exact,
             "kinds": dict(measures.kinds),
-            "turns": _spread(measures.turns),
+            "turns": figures.spread(measures.turns),
             "roles": dict(measures.roles.most_common()),
             "languages": dict(measures.languages.most_common()),
             "tokens": {
-                **_spread(lengths.tokens),
+                **figures.spread(lengths.tokens),
                 "p50_interval": p50,
                 "p95_interval": p95,
                 "total": tokens,
                 "total_interval": interval,
                 "trained": self.total(lengths.trained)[0],
             },
-            "trained": _spread(lengths.trained),
+            "trained": figures.spread(lengths.trained),
             "histogram": [{"from": low, "to": high, "rows": rows} for low, high, rows in figures.bins(lengths.tokens)],
-            "sides": {side: _spread(found.tokens) for side, found in measures.sides.items()},
+            "sides": {side: figures.spread(found.tokens) for side, found in measures.sides.items()},
             "cutoffs": [self._cut_json(cut) for cut in self.cuts()],
             **{code.replace("-", "_"): self.odd(code) for code in ODD},
             "problems": self.problems(),
@@ -162,14 +162,6 @@ def _together(inputs: Iterable[Input]) -> Tally:
             merged.counts[code] = merged.counts.get(code, 0) + count
             merged.examples[code] = [*merged.examples.get(code, []), *tally.examples[code]][:EXAMPLES]
     return merged
-
-
-def _spread(counts: Counter[int]) -> dict[str, int]:
-    return {
-        "p50": figures.percentile(counts, 0.5),
-        "p95": figures.percentile(counts, 0.95),
-        "max": max(counts, default=0),
-    }
 
 
 def _rounded(share: tuple[float, float]) -> list[float]:

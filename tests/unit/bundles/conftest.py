@@ -41,7 +41,7 @@ RECORDS = [chat(f"How much is {n} and {n}?", f"{2 * n}。") for n in range(12)]
 def lock(tiny_model: Path) -> Lock:
     """Write a bundle of `records` to a folder; keyword arguments replace parts of the plan."""
 
-    def write(out: Path, records: Iterable[Mapping[str, Any]] = RECORDS, **changes: Any) -> Locked:
+    def write(out: Path, records: Iterable[Mapping[str, Any]] = RECORDS, processes: int = 1, **changes: Any) -> Locked:
         tokenizer = load_tokenizer(tiny_model)
         facts: dict[str, Any] = {
             "name": "test",
@@ -60,7 +60,7 @@ def lock(tiny_model: Path) -> Lock:
             "threads": 1,
         }
         parts = ((record.get("_part", "train"), record) for record in records)
-        return write_bundle(out, LockPlan(**{**facts, **changes}), parts, tokenizer)
+        return write_bundle(out, LockPlan(**{**facts, **changes}), parts, tokenizer, processes=processes)
 
     return write
 

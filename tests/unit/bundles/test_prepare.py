@@ -11,7 +11,6 @@ import pyarrow.parquet
 import pytest
 
 from finetui.bundles.folder import Bundle
-from finetui.bundles.prepare import measure
 from finetui.bundles.rows import Row, read_rows
 from finetui.core.encode import encode, load_template, load_tokenizer
 from finetui.core.errors import FinetuiError
@@ -46,14 +45,13 @@ def test_rows_hold_record_ids_and_labels_as_the_encoder_gives_them(bundle: Path,
     assert facts["lengths"]["max"] == max(len(row.input_ids) for row in encoded)
 
 
-def test_lengths_are_counted_without_writing(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
-    template = load_template(tiny_model, tokenizer)
-    short, long = chat("a", "b"), chat("a", "b" * 100)
-    lengths = measure([short] * 19 + [long], tokenizer, template)
-    one = len(encode(short, tokenizer, template).input_ids)
-    assert (lengths.rows, lengths.longest, lengths.percentile(0.5)) == (20, one + 99, one)
-    assert (lengths.percentile(0.95), lengths.percentile(1.0)) == (one, one + 99)
+def test_several_processes_prepare_the_same_bytes(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.bundles.encoding._PIECE_CHARACTERS", 100)
+    records = [*RECORDS, {"messages": []}, *({**record, "_part": "validation"} for record in RECORDS[:3])]
+    alone = lock(tmp_path / "alone", records, accept_rejected=True)
+    shared = lock(tmp_path / "shared", records, accept_rejected=True, processes=2)
+    assert shared.id == alone.id
+    assert shared.warnings == alone.warnings
 
 
 def test_a_row_that_would_lose_trained_tokens_is_dropped_and_counted(lock: Lock, tmp_path: Path) -> None:
