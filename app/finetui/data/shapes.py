@@ -94,7 +94,7 @@ def _first_entries(text: bytes) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     try:
         for key, (value, *_) in islice(Splitter(io.BytesIO(text), "", array=False).entries(), _FEW_LINES):
-            if key is not None:
+            if key is not None and type(value) is not RowProblem:
                 entries[key] = value
     except FinetuiError:
         pass  # as above

@@ -25,6 +25,7 @@ _TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]
 _SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(rb"\s*+")
 _BETWEEN = re.compile(rb"[\s,]*+")
+_KEY = rb'\s*+,\s*+"[^"\\]{0,4096}+"\s*+:\s*+'
 _COLON = re.compile(rb"[\s:]*+")
 _FIRST_KEY = re.compile(rb'\{\s*+"[^"\\]{1,64}+"')
 
@@ -49,6 +50,8 @@ class Splitter:
         self._ended = False
         self._last_end = -1
         self._opening = b""
+        self._entry: re.Pattern[bytes] | None = None
+        """What the next entry of an object of rows begins with."""
         self._reach = 0
 
     def rows(self) -> Iterator[Row]:
@@ -93,6 +96,8 @@ class Splitter:
                 self._skip(_COLON)
                 self._last_end = -1
                 row = self._row(self._buffer[self._at : self._at + 1] or b'"')
+                if type(row[0]) is dict and (first := _FIRST_KEY.match(row[1])):
+                    self._entry = re.compile(_KEY + re.escape(first[0]))
             yield key, row
 
     def between(self) -> bytes:
@@ -120,18 +125,25 @@ class Splitter:
 
     def _exact(self, end: int) -> Row:
         value = load(self._buffer[self._at : end])
-        if type(value) is RowProblem and self._opening:
-            inside = self._buffer.find(self._opening, self._at + 1, end)
+        if type(value) is RowProblem:
+            inside = self._next_row(end)
             if inside > 0:
                 return self._cut(inside, load(self._buffer[self._at : inside]))
         return self._cut(end, value)
 
     def _endless(self) -> Row:
         """A value without an end: cut at the next row's opening if there is one, else the file is cut short."""
-        inside = self._buffer.find(self._opening, self._at + 1) if self._opening else -1
+        inside = self._next_row(len(self._buffer))
         if inside > 0:
             return self._cut(inside, load(self._buffer[self._at : inside]))
         raise self._without_end("data.truncated-array" if self._array else "data.truncated-object")
+
+    def _next_row(self, end: int) -> int:
+        """Where, before `end`, what stood between the rows so far stands again; -1 where it does not."""
+        if self._entry is not None:
+            found = self._entry.search(self._buffer, self._at + 1, end)
+            return found.start() if found else -1
+        return self._buffer.find(self._opening, self._at + 1, end) if self._opening else -1
 
     def _cut(self, end: int, value: Any) -> Row:
         start = self._at

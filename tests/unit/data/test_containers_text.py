@@ -199,6 +199,17 @@ def test_a_bad_row_of_an_object_is_named_by_line_and_byte(tmp_path: Path) -> Non
     assert raised.value.problems[0].code == "data.truncated-object"
 
 
+def test_broken_rows_of_an_object_cost_only_themselves(tmp_path: Path) -> None:
+    rows = [json.dumps(row, indent=1) for row in ALPACA * 2]
+    rows[1] = rows[1].replace('"hello"', '"hel"lo"')  # a quote that is not escaped
+    rows[3] = rows[3].replace("{", "{{", 1)  # a brace that is not closed
+    content = "{" + ",\n".join(f'"row {number}": {row}' for number, row in enumerate(rows)) + "}"
+    inspection = inspect([put(tmp_path / "x", content.encode())])
+    (problem,) = (problem for problem in inspection.to_json()["problems"] if problem["code"] == "unparsable")
+    assert [example["row"] for example in problem["examples"]] == [2, 4]
+    assert (inspection.input.total, inspection.input.usable) == (6, 4)
+
+
 @pytest.mark.parametrize(
     "value",
     [
