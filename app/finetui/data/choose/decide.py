@@ -81,8 +81,9 @@ class _Survey:
     def add(self, record: Record, report: FileReport) -> None:
         """Take in one record of a file."""
         place, dataset, part = self._files[id(report)]
-        body = self._hash(_body(record))
-        mark = self._hash(record.line, str(record.place.row).encode())
+        said = _body(record)
+        body = self._hash(said)
+        mark = self._hash.onto(body, record.line[len(said) - 1 :], str(record.place.row).encode())
         found = self.grouping.of(record.record)
         group = None if found is None else self._hash(dump(found))
         self.facts.add(Fact(place, record.place.row, dataset, part, body, mark, group, self._unfit(record)))

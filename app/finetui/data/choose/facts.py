@@ -69,19 +69,19 @@ class Hasher:
     """64-bit hashes (signed, as SQLite keeps integers) that depend on a seed."""
 
     def __init__(self, seed: int) -> None:
-        self._key = str(seed).encode()
+        self._seeded = blake2b(digest_size=8, key=str(seed).encode())
 
     def __call__(self, *parts: bytes) -> int:
         """The hash of these bytes, each told apart from the next by its length."""
-        digest = blake2b(digest_size=8, key=self._key)
+        digest = self._seeded.copy()
         for part in parts:
-            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(b"%d:" % len(part))
             digest.update(part)
         return int.from_bytes(digest.digest(), "little", signed=True)
 
-    def of_number(self, number: int) -> int:
-        """The hash of a hash."""
-        return self(number.to_bytes(8, "little", signed=True))
+    def onto(self, number: int, *parts: bytes) -> int:
+        """The hash of a hash, and of more."""
+        return self(number.to_bytes(8, "little", signed=True), *parts)
 
 
 class Facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -80,7 +80,8 @@ class Selection:
         """
         if self._decision is None and self.decides:
             self.rewind()
-            self._decision = decide(self.inputs, self.choosing, self._count)
+            inputs = [replace(read, similarity=None) for read in self.inputs]  # told once, in the pass that gives rows
+            self._decision = decide(inputs, self.choosing, self._count)
         return self._decision
 
     def rows(self, on_rejected: Callable[[Rejected], None] | None = None) -> Iterator[Chosen]:

@@ -25,7 +25,7 @@ def split(facts: Facts, choosing: Choosing, hasher: Hasher) -> None:
     if sum(wanted.values()) >= rows:
         raise FinetuiError(Problem("choose.split-too-large", {"asked": sum(wanted.values()), "rows": rows}))
     _join_groups(facts)
-    facts.database.create_function("mixed", 1, hasher.of_number, deterministic=True)
+    facts.database.create_function("mixed", 1, hasher.onto, deterministic=True)
     facts.run("create temp table drawn (grp integer primary key, part integer not null)")
     had = dict.fromkeys(wanted, 0)
     with naming_the_disk():
