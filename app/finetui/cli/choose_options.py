@@ -26,6 +26,7 @@ _FLAGS = (
     option("--max-tokens", type=str, metavar="N", help_code="choose.opt-max-tokens"),
     option("--fill", multiple=True, metavar="NAME=TEXT", help_code="choose.opt-fill"),
 )
+_SEED = option("--seed", type=str, metavar="N", help_code="choose.opt-seed")
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,22 @@ class Choices:
         return parse_assignments(self.assignments)
 
 
-def choose_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags; the function gets them as one `choices`."""
+def choose_options(*, seed: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the flags; the function gets them as one `choices`. `seed` adds --seed, where nothing else sets that knob."""
+    flags = [*_FLAGS, _SEED] if seed else _FLAGS
 
-    def call(*arguments: Any, evaluation: tuple[str, ...], fill: tuple[str, ...], **others: Any) -> Any:
-        given = {name: others.pop(name) for name in _KNOBS}
-        return function(*arguments, choices=_choices(given, evaluation, fill), **others)
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, evaluation: tuple[str, ...], fill: tuple[str, ...], **others: Any) -> Any:
+            given = {name: others.pop(name) for name in (*_KNOBS, *(["seed"] if seed else []))}
+            return function(*arguments, choices=_choices(given, evaluation, fill), **others)
 
-    call.__name__, call.__doc__ = function.__name__, function.__doc__
-    call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-    for flag in reversed(_FLAGS):
-        call = flag(call)
-    return call
+        call.__name__, call.__doc__ = function.__name__, function.__doc__
+        call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for flag in reversed(flags):
+            call = flag(call)
+        return call
+
+    return decorate
 
 
 def token_counter_of(model: str | None, template: str | None) -> Count:

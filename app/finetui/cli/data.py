@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from finetui.cli.choose_options import Choices, choose_options, token_counter_of
 from finetui.cli.chosen import add_parts
 from finetui.cli.common import Output, PathWord, command, option
@@ -48,8 +46,7 @@ def inspect_command(output: Output, paths: tuple[str, ...], other_tools: bool, r
 @option("--accept-rejected", is_flag=True, help_code="data.opt-accept-rejected")
 @option("--model", metavar="PATH|HUB_ID|demo", help_code="choose.opt-model")
 @option("--template", metavar="NAME|FILE", help_code="choose.opt-template")
-@option("--seed", type=click.IntRange(min=0), metavar="N", help_code="choose.opt-seed")
-@choose_options
+@choose_options(seed=True)
 @reading_options
 def convert_command(
     output: Output,
@@ -58,7 +55,6 @@ def convert_command(
     accept_rejected: bool,
     model: str | None,
     template: str | None,
-    seed: int | None,
     choices: Choices,
     reading: Reading,
 ) -> int:
@@ -66,7 +62,7 @@ def convert_command(
     from finetui.data import convert
     from finetui.data.choose.choosing import Choosing
 
-    choosing = Choosing.of({**choices.values(), **({} if seed is None else {"seed": seed})})
+    choosing = Choosing.of(choices.values())
     conversion = convert(
         paths,
         out,

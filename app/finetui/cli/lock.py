@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
 @option("--accept-rejected", is_flag=True, help_code="cli.opt-accept-rejected")
-@choose_options
+@choose_options()
 @reading_options
 def lock_command(
     output: Output,

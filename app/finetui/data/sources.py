@@ -22,6 +22,7 @@ from finetui.data.registry import open_registered, read_registry
 
 Spec = str | Path
 """What a user may name as data."""
+_MOST_WEIGHT = 1000
 _IN_ENTRY = {"sources.unknown-column": "sources.entry-column", "sources.unknown-inside": "sources.entry-inside"}
 """Problems of a mapping, as they are told where an entry of a registry was the mapping."""
 
@@ -121,13 +122,14 @@ def _weighed(name: str, known: Sequence[str] | dict[str, object]) -> tuple[str, 
 
 
 def _weight(tail: str, words: str) -> float:
-    """Raises FinetuiError (exit 2) where it is no number above 0."""
+    """Raises FinetuiError (exit 2) where it is no number above 0, or one that only a slip of the hand can mean."""
     try:
         weight = float(tail)
     except ValueError:
         weight = math.nan
-    if not (0 < weight < math.inf):
-        raise FinetuiError(Problem("sources.weight", {"weight": tail, "data": words}), USAGE)
+    if not 0 < weight <= _MOST_WEIGHT:
+        facts = {"weight": tail, "data": words, "most": _MOST_WEIGHT}
+        raise FinetuiError(Problem("sources.weight", facts), USAGE)
     return weight
 
 
