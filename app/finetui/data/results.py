@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,9 @@ class Inspection:
             for sentence in report.detection.evidence:
                 said.setdefault((report.detection.format, sentence.code), sentence)
         first = [Saying("data.cue-mixed", {"formats": self._formats()})] if self._mixed else []
-        return [*first, *said.values(), *self.input.notes]
+        kinds = Counter(report.detection.format for report in self.input.files)
+        alike = [Saying("detect.alike", {"count": n - 1, "format": kind or "?"}) for kind, n in kinds.items() if n > 1]
+        return [*first, *said.values(), *alike, *self.input.notes]
 
     def alternatives(self) -> list[Alternative]:
         """Other readings, the likeliest first; of files that are alike, each once."""
