@@ -44,19 +44,22 @@ def dump(value: Any) -> bytes:
         return _dump_slowly(value)
 
 
-def has_wide_number(value: Any) -> bool:
+def has_wide_number(value: dict[str, Any] | list[Any]) -> bool:
     """Whether a float stands in `value` that may have been an integer beyond 64 bits (orjson reads those as floats)."""
-    waiting = [value]
+    waiting: list[Any] = [value]
     while waiting:
-        item = waiting.pop()
-        if type(item) is float:
-            if abs(item) >= 2.0**63 and math.isfinite(item):
-                return True
-        elif type(item) is dict:
-            waiting.extend(item.values())
-        elif type(item) is list:
-            waiting.extend(item)
+        held = waiting.pop()
+        items = held.values() if type(held) is dict else held
+        kinds = set(map(type, items))
+        if float in kinds and any(type(item) is float and _is_wide(item) for item in items):
+            return True
+        if dict in kinds or list in kinds:
+            waiting += [item for item in items if type(item) is dict or type(item) is list]
     return False
+
+
+def _is_wide(number: float) -> bool:
+    return abs(number) >= 2.0**63 and math.isfinite(number)
 
 
 def load_exactly(raw: bytes) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from finetui.core.files import replacing
 from finetui.data.choose.selection import Selection
 from finetui.data.found import PART_FILES, TRAIN
 from finetui.data.reader import Rejected
+from finetui.data.writing import hashed_file
 
 
 @dataclass
@@ -22,11 +21,11 @@ class PartFile:
     name: str
     rows: int = 0
     """Lines, repeats by weight included."""
-    digest: Any = field(default_factory=hashlib.sha256)
+    sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Its entry under `splits` of a report."""
-        return {"file": self.name, "rows": self.rows, "sha256": self.digest.hexdigest()}
+        return {"file": self.name, "rows": self.rows, "sha256": self.sha256}
 
 
 def write_parts(selection: Selection, out: Path, on_rejected: Callable[[Rejected], None]) -> dict[str, PartFile]:
@@ -38,16 +37,14 @@ def write_parts(selection: Selection, out: Path, on_rejected: Callable[[Rejected
     if decision is None:
         return {TRAIN: _write_all(selection, out, on_rejected)}
     kept = {part for part, why, _, _ in decision.facts.counts() if why is None}
+    parts = {part: PartFile(name) for part, name in PART_FILES.items() if part in kept or part == TRAIN}
     with ExitStack() as stack:
-        parts = {part: PartFile(name) for part, name in PART_FILES.items() if part in kept or part == TRAIN}
-        streams: dict[str, IO[bytes]] = {
-            part: stack.enter_context(replacing(out / written.name)) for part, written in parts.items()
-        }
+        files = {part: stack.enter_context(hashed_file(out / written.name)) for part, written in parts.items()}
         for part, record in selection.rows(on_rejected):
-            written = parts[part]
-            streams[part].write(record.line)
-            written.digest.update(record.line)
-            written.rows += 1
+            files[part].lines.write(record.line)
+            parts[part].rows += 1
+    for part, file in files.items():
+        parts[part].sha256 = file.sha256
     return parts
 
 
@@ -55,11 +52,10 @@ def _write_all(selection: Selection, out: Path, on_rejected: Callable[[Rejected]
     """The same where every row is for training, with next to nothing done for a row."""
     written = PartFile(PART_FILES[TRAIN])
     selection.rewind()
-    with replacing(out / written.name) as stream:
-        write, update = stream.write, written.digest.update
+    with hashed_file(out / written.name) as file:
+        write = file.lines.write
         for read in selection.inputs:
             for record in read.read(on_rejected):
                 write(record.line)
-                update(record.line)
-    written.rows = selection.outcome.usable
+    written.rows, written.sha256 = selection.outcome.usable, file.sha256
     return written

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
+from finetui.data.parsing import has_wide_number
 from finetui.data.problems import REPAIRED, Note, RowProblem, excerpt
 
 
 def read_json(text: str, where: str) -> Any:
-    """The value of JSON inside a string.
+    """The value of JSON inside a string, its integers as they are written.
 
     Raises RowProblem `bad-tool-json`.
     """
+    try:
+        value = orjson.loads(text)
+        if not has_wide_number([value]):
+            return value
+    except orjson.JSONDecodeError:
+        pass  # the standard library reads more: deeper nesting, and lone surrogates, which are told as such later
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
