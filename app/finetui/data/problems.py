@@ -129,6 +129,11 @@ def are_clean(bodies: bytes) -> bool:
     return not suspect and _ESCAPE.search(bodies) is None
 
 
+def unfit(value: Any, where: str) -> RowProblem:
+    """The problem of a value that is null, or of another type than its layout has."""
+    return RowProblem("null-content" if value is None else "wrong-type", f"{where}: {excerpt(value)}")
+
+
 def text_notes(body: bytes, plain: bool) -> list[Note]:
     """What is suspicious in the texts of a record, found in its serialised form (orjson's escapes).
 

@@ -213,7 +213,7 @@ def test_a_task_counts_as_many_rows_as_it_has_instances(tmp_path: Path) -> None:
         {"instruction": "add", "instances": [{"input": f"{n}", "output": f"{n + 1}"} for n in range(3)]},
         {"instruction": "greet", "instances": [{"input": "", "output": ""}, {"input": "", "output": "hi"}]},
         {"instruction": "nothing", "instances": []},
-        {"instruction": "big", "id": 2**80, "instances": [{"output": "b"}, {"output": "c", "score": 1e300}]},
+        {"instruction": "big", "id": 2**80 + 1, "instances": [{"output": "b"}, {"output": "c", "score": 1e300}]},
     ]
     path = put(tmp_path / "x", tasks)
     conversion = convert([path], tmp_path / "out", accept_rejected=True)
@@ -221,8 +221,8 @@ def test_a_task_counts_as_many_rows_as_it_has_instances(tmp_path: Path) -> None:
     assert records(tmp_path / "out") == [
         *(chat(f"add\n{n}", f"{n + 1}") for n in range(3)),
         chat("greet", "hi"),
-        {**chat("big", "b"), "meta": {"id": 2**80}},
-        {**chat("big", "c"), "meta": {"id": 2**80, "score": 1e300}},
+        {**chat("big", "b"), "meta": {"id": 2**80 + 1}},
+        {**chat("big", "c"), "meta": {"id": 2**80 + 1, "score": 1e300}},
     ]
     assert rejected(tmp_path / "out") == [(4, "empty-assistant"), (6, "no-assistant")]
     first = json.loads((tmp_path / "out" / "rejected.jsonl").read_text("utf-8").splitlines()[0])

@@ -180,13 +180,27 @@ def test_a_thread_of_very_many_messages_is_set_aside(tmp_path: Path) -> None:
     assert rejected(tmp_path / "out") == [("wrong-type", f"more than {LONGEST} messages one below another")]
 
 
+def test_threads_of_one_deep_tree_do_not_grow_without_end(tmp_path: Path) -> None:
+    comb = [
+        message
+        for n in range(0, 3 * LONGEST, 2)
+        for message in (
+            said(f"q{n}", f"a{n - 2}" if n else None, "prompter"),
+            said(f"a{n}", f"q{n}", "assistant"),
+            said(f"b{n}", f"q{n}", "assistant"),
+        )
+    ]
+    contract = converted(comb, tmp_path)
+    assert contract["rows"] == {"total": LONGEST // 2 + 1, "usable": LONGEST // 2, "rejected": 1, "repaired": 0}
+
+
 def test_numbers_stay_as_they_are_written(tmp_path: Path) -> None:
-    last = said("b", "a", "assistant", big=2**80, float=1e300)
+    last = said("b", "a", "assistant", big=2**80 + 1, float=1e300)
     rows = [said("a", None, "prompter"), last]
     for each in (rows, nested(rows)):
         converted(each, tmp_path)
         (record,) = records(tmp_path / "out")
-        assert (record["meta"]["big"], record["meta"]["float"]) == (2**80, 1e300)
+        assert (record["meta"]["big"], record["meta"]["float"]) == (2**80 + 1, 1e300)
 
 
 def test_a_full_disk_is_an_error_in_words(

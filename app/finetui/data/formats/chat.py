@@ -8,7 +8,7 @@ from typing import Any
 from finetui.data.formats.content import EMPTY, content_of
 from finetui.data.formats.roles import ROLES, role_of
 from finetui.data.formats.tools import calls_of, tools_of
-from finetui.data.problems import Note, RowProblem, excerpt
+from finetui.data.problems import Note, RowProblem, excerpt, unfit
 
 Message = dict[str, Any]
 SYSTEM = ("system", "system_prompt")
@@ -23,7 +23,7 @@ def plain_message(role: str, text: Any, where: str) -> Message:
     Raises RowProblem where the text is null, empty, or none.
     """
     if type(text) is not str:
-        raise RowProblem("null-content" if text is None else "wrong-type", f"{where}: {excerpt(text)}")
+        raise unfit(text, where)
     if not text or text.isspace():
         if role in ("user", "assistant"):
             raise RowProblem(f"empty-{role}", where)
@@ -37,7 +37,7 @@ def full_message(item: Any, speaker: str, content: str, where: str, notes: list[
     Raises RowProblem where it is to be set aside.
     """
     if type(item) is not dict:
-        raise RowProblem("null-content" if item is None else "wrong-type", f"{where}: {excerpt(item)}")
+        raise unfit(item, where)
     role = role_of(item.get(speaker), f"{where}.{speaker}")
     said = item.get(content)
     if len(item) == 2 and role != "call" and type(said) is str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from finetui.data.problems import RowProblem, excerpt
+from finetui.data.problems import RowProblem, excerpt, unfit
 
 _TEXT = frozenset({"text", "input_text", "output_text"})
 _THINKING = frozenset({"reasoning", "thinking"})
@@ -41,7 +41,7 @@ def content_of(value: Any, where: str) -> Content:
     if type(value) is str:
         return Content(value, "", ())
     if type(value) is not list:
-        raise RowProblem("null-content" if value is None else "wrong-type", f"{where}: {excerpt(value)}")
+        raise unfit(value, where)
     text: list[str] = []
     thinking: list[str] = []
     calls: list[Any] = []

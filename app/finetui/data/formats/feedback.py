@@ -18,8 +18,8 @@ from finetui.data.formats.lead import (
     lead_of,
 )
 from finetui.data.formats.prompt_completion import said_by
-from finetui.data.formats.rows import checked, unfit
-from finetui.data.problems import Note, RowProblem, Saying
+from finetui.data.formats.rows import checked
+from finetui.data.problems import Note, RowProblem, Saying, unfit
 
 LABELS = ("label", "kto_tag")
 ANSWERS = ("completion", "response", "output", "answer")

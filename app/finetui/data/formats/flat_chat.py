@@ -13,7 +13,7 @@ from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.markers import Family, Turn, family_of, turns_of
 from finetui.data.formats.rows import checked
 from finetui.data.formats.text import text_column
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.problems import Note, RowProblem, Saying, excerpt, unfit
 
 SHARE = 0.9
 """Of rows of plain text, this share must hold turn markers; fewer, and the file is text with chats quoted in it."""
@@ -73,7 +73,7 @@ def _turns(text: Any, where: str, likely: Family | None) -> list[Turn]:
     Raises RowProblem where it is none.
     """
     if type(text) is not str:
-        raise RowProblem("null-content" if text is None else "wrong-type", f"{where}: {excerpt(text)}")
+        raise unfit(text, where)
     family = family_of(text, likely)
     if family is None:
         raise RowProblem("no-assistant", f"{where}: {excerpt(text)}")

@@ -10,7 +10,7 @@ from finetui.data.formats.chat import chat_record, full_message, items_of, meta_
 from finetui.data.formats.content import refuse_media
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.rows import missing
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.problems import Note, RowProblem, Saying, excerpt, unfit
 
 COLUMNS = ("messages", "conversations", "conversation", "dialogue")
 PRETRAIN = "pretrain"
@@ -66,7 +66,7 @@ def _converter(column: str) -> Convert:
         refuse_media(row)
         items = row[column]
         if type(items) is not list:
-            raise RowProblem("null-content" if items is None else "wrong-type", f"{column}: {excerpt(items)}")
+            raise unfit(items, column)
         messages = _messages(items, notes)
         if row.get("system"):
             messages[:0] = system_of(row)

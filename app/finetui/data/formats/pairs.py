@@ -10,7 +10,7 @@ from finetui.data.formats.columns import BESIDE, beside_of, most_common
 from finetui.data.formats.history import PAIR_KEYS, aligned_turns, pair_keys
 from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.rows import checked
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.problems import Note, RowProblem, Saying, excerpt, unfit
 
 _COLUMNS = ("conversation", "conversations", "messages", "dialogue")
 _BARE = ""
@@ -78,7 +78,7 @@ def _turns(items: Any, where: str) -> list[Message]:
     Raises RowProblem where one of them is to be set aside.
     """
     if type(items) is not list:
-        raise RowProblem("null-content" if items is None else "wrong-type", f"{where}: {excerpt(items)}")
+        raise unfit(items, where)
     turns: list[Message] = []
     for number, item in enumerate(items):
         at = f"{where}[{number}]"

@@ -14,8 +14,8 @@ from finetui.data.formats.lead import Lead, finished, is_turns, is_whole, lead_o
 from finetui.data.formats.markers import FAMILIES, Family, family_of, turns_of
 from finetui.data.formats.parting import Parted, part_chats, part_texts
 from finetui.data.formats.prompt_completion import said_by
-from finetui.data.formats.rows import checked, unfit
-from finetui.data.problems import Note, RowProblem, Saying
+from finetui.data.formats.rows import checked
+from finetui.data.problems import Note, RowProblem, Saying, unfit
 
 PAIRED = (
     ("chosen", "rejected"),

@@ -30,11 +30,6 @@ def missing(column: str, row: dict[str, Any]) -> RowProblem:
     return RowProblem("missing-key", f"{column or '[row]'} (columns: {excerpt(', '.join(row))})")
 
 
-def unfit(value: Any, where: str) -> RowProblem:
-    """The problem of a value that is null, or of another type than its layout has."""
-    return RowProblem("null-content" if value is None else "wrong-type", f"{where}: {excerpt(value)}")
-
-
 def taken_apart(row: Row) -> tuple[Any, bool]:
     """A row's value with its integers as they are written, and whether it had to be repaired to be read."""
     value, raw, *_ = row

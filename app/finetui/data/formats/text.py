@@ -13,7 +13,7 @@ from finetui.data.formats.layout import Adapter, Convert, Layout
 from finetui.data.formats.messages import COLUMNS as LISTS
 from finetui.data.formats.messages import PRETRAIN
 from finetui.data.formats.rows import checked
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.problems import Note, RowProblem, Saying, excerpt, unfit
 
 COLUMNS = ("text", "content", "document", "response")
 """Where plain text stands; `response` alone is ms-swift's way to say it."""
@@ -105,7 +105,7 @@ def _record(text: Any, where: str) -> dict[str, Any]:
     Raises RowProblem where it is null, blank, or none.
     """
     if type(text) is not str:
-        raise RowProblem("null-content" if text is None else "wrong-type", f"{where}: {excerpt(text)}")
+        raise unfit(text, where)
     if not text or text.isspace():
         raise RowProblem("null-content", f"{where}: {excerpt(text)!r}")
     return {"text": text}

@@ -7,8 +7,8 @@ from typing import Any
 
 from finetui.data.formats.chat import meta_of
 from finetui.data.formats.layout import Adapter, Layout
-from finetui.data.formats.rows import checked, unfit
-from finetui.data.problems import Note, RowProblem, Saying, excerpt
+from finetui.data.formats.rows import checked
+from finetui.data.problems import Note, RowProblem, Saying, excerpt, unfit
 
 _NOT_TRAINED = -100
 _USED = frozenset({"input_ids", "labels", "attention_mask"})
