@@ -124,10 +124,11 @@ def _number_label(rows: Sequence[dict[str, Any]], adapter: Adapter) -> Doubt | N
     if column is None or column in adapter.mapping.values() or adapter.mapping.keys().isdisjoint(_LEARNED):
         return None
     values = [row[column] for row in rows if row.get(column) is not None]
-    numbers = all(isinstance(value, (int, float)) for value in values)
+    binary = {"0", "1"}.issuperset(map(str, values))
+    numbers = binary or all(isinstance(value, (int, float)) for value in values)
     kind = "numbers" if numbers else "lists" if type(values[0]) is list else "words"
     told = Saying("detect.label-numbers", {"column": column, "kind": Saying(f"detect.kind-{kind}")})
-    if not {"0", "1"}.issuperset(map(str, values)):
+    if not binary:
         return Doubt((told,))
     flags = ("--format", "feedback")
     options = (

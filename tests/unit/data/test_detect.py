@@ -246,7 +246,7 @@ def test_long_answers_leave_less_doubt_than_short_ones(tmp_path: Path) -> None:
 def test_what_stands_beside_a_prompt_is_a_reference_and_asked_about(tmp_path: Path) -> None:
     inspection = seen([{"prompt": "q", "solution": "x" * 300}], tmp_path)
     assert (inspection.format, inspection.stage) == ("prompts", None)
-    assert "solution stand beside the prompt" in said(inspection)
+    assert "beside the prompt: solution, taken for what a reward is computed from" in said(inspection)
     assert options(inspection) == {
         "prompts": ["--format", "prompts"],
         "sft": ["--map", "user=prompt,assistant=solution"],
