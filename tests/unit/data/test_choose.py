@@ -417,3 +417,33 @@ def test_rows_that_nearly_stand_in_evaluation_leak_where_near_ones_count(tmp_pat
 def test_a_split_draws_from_what_deduping_leaves(tmp_path: Path) -> None:
     _, outcome = choose(reworded(tmp_path / "x.jsonl"), Choosing(dedupe="near", val_size=0.25, test_size=5))
     assert outcome.kept == {"train": 40, "validation": 15, "test": 5}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_asked_every_row_is_accounted_for_and_stands_on_one_side(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    size = chance.randint(30, 80)
+    rows = [ask(chance.randint(0, size), user=chance.randint(0, 9)) for _ in range(size)]
+    files = [put(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((rows[: size // 3], rows[size // 3 :]))]
+    specs = [f"{file}@{chance.choice(['0.5', '1', '2', '1.7'])}" for file in files]
+    choosing = Choosing(
+        max_samples=chance.choice([0, 15]),
+        val_size=chance.choice([0, 0.1, 0.3, 2]),
+        test_size=chance.choice([0, 0.2, 1]),
+        group_by=chance.choice(["", "user"]) if seed % 4 else "",
+        dedupe=chance.choice(["none", "exact"]),
+        seed=seed,
+    )
+    try:
+        chosen, outcome = choose(specs, choosing)
+    except FinetuiError as error:
+        assert {problem.code for problem in error.problems} <= {"choose.split-too-large", "choose.groups-too-large"}
+        return
+    assert outcome.usable == size == sum(outcome.kept.values()) + sum(outcome.dropped.values())
+    assert Counter(row.part for row in chosen) == outcome.written
+    sides = [set(said(chosen, part)) for part in ("train", "validation", "test")]
+    assert sum(map(len, sides)) == len(sides[0] | sides[1] | sides[2])
+    again, _ = choose(specs[::-1], choosing)
+    assert Counter((row.part, row.record.line) for row in again) == Counter(
+        (row.part, row.record.line) for row in chosen
+    )
