@@ -109,7 +109,7 @@ def _parquet_spans(file: ParquetFile, spans: Sequence[Span]) -> Iterator[RecordB
 
 
 def _arrow_whole(path: Path) -> Iterator[RecordBatch]:
-    """The batches of an Arrow file or stream as they are, in memory that the file backs."""
+    """The batches of an Arrow file or stream as they are, in memory that the file backs and that is given back."""
     from pyarrow import ArrowInvalid, BufferReader, ipc, py_buffer
 
     with path.open("rb") as file:
@@ -117,10 +117,13 @@ def _arrow_whole(path: Path) -> Iterator[RecordBatch]:
     source = BufferReader(py_buffer(mapped))
     if mapped[: len(_ARROW_FILE)] == _ARROW_FILE:
         reader = ipc.open_file(source)
-        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
-        return
-    yield from ipc.open_stream(source)
-    if mapped[source.tell() - len(_END_OF_STREAM) : source.tell()] != _END_OF_STREAM:
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+    else:
+        reader = batches = ipc.open_stream(source)
+    for batch in batches:
+        yield batch
+        mapped.madvise(mmap.MADV_DONTNEED)
+    if batches is reader and mapped[source.tell() - len(_END_OF_STREAM) : source.tell()] != _END_OF_STREAM:
         raise ArrowInvalid("the stream has no end mark")
 
 
