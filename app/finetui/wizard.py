@@ -102,7 +102,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         model=model,
         template=template,
         sources=lambda: [source.to_json() for source in records.sources],
-        chosen=records.report,
+        chosen=lambda: _with_reasons(records.report(), settings),
         settings={name: settings.locked(name) for name in locked_under("training")},
         rows_per_step=settings.rows_per_step,
         world_size=settings.world_size,
@@ -120,6 +120,14 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
 def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:
     tokenizer = load_tokenizer(folder)
     return tokenizer, load_template(folder, tokenizer, choice)
+
+
+def _with_reasons(chosen: Mapping[str, Any] | None, settings: Settings) -> Mapping[str, Any] | None:
+    """How rows were chosen, each setting of it with its reason."""
+    if chosen is None:
+        return None
+    asked = {name: dict(zip(("value", "reason"), settings.locked(name), strict=True)) for name in chosen["asked"]}
+    return {**chosen, "asked": asked}
 
 
 def _hardware(machine: Machine, settings: Settings, environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,10 @@ def test_validation_becomes_the_evaluation_part_and_test_is_kept_beside_it(draft
     assert len({question for rows in parts.values() for question in rows}) == 30
     assert {part: read["data"][part]["rows"] for part in parts} == {"train": 20, "eval": 6, "test": 4}
     assert read["data"]["chosen"] == {
-        "asked": {"max_samples": 30, "val_size": 0.2, "test_size": 4.0},
+        "asked": {
+            name: {"value": value, "reason": "as --set says"}
+            for name, value in (("max_samples", 30), ("val_size", 0.2), ("test_size", 4.0))
+        },
         "usable": 40,
         "kept": {"train": 20, "validation": 6, "test": 4},
         "dropped": {"not-drawn": 10},
