@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -50,7 +51,8 @@ class _Hand:
         context = multiprocessing.get_context("spawn")
         self.line, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, make), daemon=True)
-        # Ctrl+C is for the process that the person started; the mask is inherited
+        # Ctrl+C is for the process that the person started; the mask is inherited. The tracker lifts it as it starts
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
