@@ -25,7 +25,7 @@ class HashedFile(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, block: bytes | bytearray | memoryview, /) -> int:
+    def write(self, block: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
         self._digest.update(block)
         return self._stream.write(block)
 
