@@ -167,8 +167,8 @@ def test_arguments_become_an_object(arguments: Any, repaired: int, tmp_path: Pat
 
 
 def test_integers_beyond_64_bits_stay_what_they_are(tmp_path: Path) -> None:
-    row = {**MESSAGES[0], "big": 2**80, "float": 1.5}
-    assert converted(row, tmp_path)["meta"] == {"big": 2**80, "float": 1.5}
+    row = {**MESSAGES[0], "big": 2**80 + 1, "float": 1.5}
+    assert converted(row, tmp_path)["meta"] == {"big": 2**80 + 1, "float": 1.5}
 
 
 def test_nan_becomes_null_and_is_counted(tmp_path: Path) -> None:

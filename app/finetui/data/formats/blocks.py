@@ -29,8 +29,7 @@ def _is_block(block: Any) -> bool:
 
 
 def _fit(rows: Sequence[Any]) -> Adapter:
-    adapter = messages.LAYOUT.fit(rows) if messages.LAYOUT.fit else None
-    assert adapter is not None
+    adapter = messages.fit(rows)
     return replace(adapter, cue=Saying("data.cue-blocks", adapter.cue.facts))
 
 

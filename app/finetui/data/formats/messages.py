@@ -40,7 +40,8 @@ def _recognise(row: Any) -> bool:
     return _column(row) is not None
 
 
-def _fit(rows: Sequence[Any]) -> Adapter:
+def fit(rows: Sequence[Any]) -> Adapter:
+    """The adapter for role/content messages under the column that most rows have them in."""
     columns = Counter(column for row in rows if (column := _column(row)) is not None)
     column = columns.most_common(1)[0][0] if columns else "messages"
     names = speakers(item.get("role") for item in items_of(rows, column))
@@ -81,4 +82,4 @@ def _messages(items: list[Any], notes: list[Note]) -> list[dict[str, Any]]:
     return [full_message(item, "role", "content", f"messages[{place}]", notes) for place, item in enumerate(items)]
 
 
-LAYOUT = Layout("messages", _recognise, "sft", _fit)
+LAYOUT = Layout("messages", _recognise, "sft", fit)
