@@ -11,9 +11,10 @@ from typing import IO
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data import columnar
 from finetui.data.delimited import Table, recognise, table_rows
-from finetui.data.encodings import PLAIN, UTF8, UTF8_BOM, Encoding, as_utf8, decoded
+from finetui.data.encodings import GB18030, PLAIN, UTF8, UTF8_BOM, UTF16_BE, UTF16_LE, Encoding, as_utf8, decoded
 from finetui.data.encodings import recognise as encoding_of
 from finetui.data.lines import json_lines, text_lines, text_paragraphs
+from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.shapes import ARRAY, KEYED, LINES, is_scalars, json_shape
 from finetui.data.splitter import Row, Splitter
@@ -44,7 +45,10 @@ _FOREIGN = (
     (b"\x80\x04", "pickle"),
 )
 _TAR_MAGIC = slice(257, 262)
+_BEFORE_A_PATH = re.compile(r"[.\[]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_GUESSED = (GB18030, UTF16_LE, UTF16_BE)
+_NAMED = 3
 _NAMED_AS_TEXT = frozenset({"text", "content", "document"})
 
 
@@ -73,9 +77,21 @@ class DataFile:
         """Bytes of the byte order mark before the data."""
         return self.text.start
 
+    @property
+    def notes(self) -> list[Saying]:
+        """What had to be guessed about how the file is read."""
+        said: list[Saying] = []
+        if self.encoding in _GUESSED and not self.start:
+            said.append(Saying("containers.encoding", {"encoding": self.encoding.upper()}))
+        if self.table is not None and not self.table.header:
+            said.append(Saying("containers.no-header", {"columns": ", ".join(self.table.columns[:_NAMED])}))
+        if self.container == TEXT:
+            said.append(Saying(f"containers.by-{self.text_by}"))
+        return said
+
 
 def identify(path: Path, name: str, reading: Reading = AS_DETECTED) -> DataFile:
-    """Find out what a file is made of from its first `HEAD_BYTES`; of `reading`, what concerns plain text is heeded.
+    """Find out what a file is made of from its first `HEAD_BYTES`; of `reading`, what tells text and objects apart.
 
     Raises FinetuiError where it cannot be read, is empty, or is neither text nor a container that is read.
     """
@@ -133,7 +149,7 @@ def _with_keys(splitter: Splitter) -> Iterator[Row]:
 
 
 def _container(text: bytes, whole: bool, reading: Reading) -> tuple[str, Table | None]:
-    if shape := json_shape(text, whole):
+    if shape := json_shape(text, whole, [_BEFORE_A_PATH.split(column)[0] for column in reading.mapping.values()]):
         return shape, None
     table = recognise(text, whole)
     if table is not None and (reading.format != "text" or not _NAMED_AS_TEXT.isdisjoint(table.columns)):

@@ -50,7 +50,7 @@ class Inspection:
         """Why, sentence by sentence; of files that are alike, each kind of sentence once."""
         said: dict[tuple[str | None, str], Saying] = {}
         for report in self.input.files:
-            for sentence in report.detection.evidence:
+            for sentence in (*report.detection.evidence, *report.file.notes):
                 said.setdefault((report.detection.format, sentence.code), sentence)
         first = [Saying("data.cue-mixed", {"formats": self._formats()})] if self._mixed else []
         kinds = Counter(report.detection.format for report in self.input.files)
@@ -105,6 +105,7 @@ class Inspection:
                     "mapping": dict(report.detection.adapter.mapping) if report.detection.adapter else {},
                     "dataset": one_line(report.found.dataset, PATH_LIMIT),
                     "weight": report.found.weight,
+                    "part": report.found.part,
                 }
                 for report in files
             ],

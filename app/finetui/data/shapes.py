@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any
 
@@ -29,19 +29,22 @@ _PARTS_OF_A_ROW = frozenset(
 )
 
 
-def json_shape(head: bytes, whole: bool) -> str | None:
-    """The container of JSON that a file begins with, or None where it is no JSON, not even broken."""
+def json_shape(head: bytes, whole: bool, columns: Collection[str] = ()) -> str | None:
+    """The container of JSON that a file begins with, or None where it is no JSON, not even broken.
+
+    An object that has one of `columns` is a row itself, not an object of rows.
+    """
     text = head.lstrip()
     lines = _lines(text, whole)
     first = load(lines[0])
     if _is_row(first):
         if text[:1] == b"[" and len(lines) == 1 and not _is_chat(first):
             return ARRAY
-        return _one_object(first) if text[:1] == b"{" and len(lines) == 1 and whole else LINES
+        return _one_object(first, columns) if text[:1] == b"{" and len(lines) == 1 and whole else LINES
     good = sum(_is_row(load(line)) for line in lines if line.lstrip()[:1] in (b"{", b"["))
     if 2 * good > len(lines):
         return LINES
-    return _spanning(text, whole) if _BEGINNING.match(text) else None
+    return _spanning(text, whole, columns) if _BEGINNING.match(text) else None
 
 
 def is_scalars(head: bytes, whole: bool) -> bool:
@@ -54,23 +57,23 @@ def _lines(text: bytes, whole: bool) -> list[bytes]:
     return [line for line in lines[: 4 * _FEW_LINES] if line.strip()][:_FEW_LINES]
 
 
-def _spanning(text: bytes, whole: bool) -> str:
+def _spanning(text: bytes, whole: bool, columns: Collection[str]) -> str:
     """The container of JSON whose values span lines, or begin like that and are broken."""
     values = _first_values(text)
     if text[:1] == b"[":
         return OBJECTS if values and _is_chat(values[0]) else ARRAY
     if not values:
-        return KEYED if _are_rows(_first_entries(text)) else OBJECTS
-    return _one_object(values[0]) if whole and len(values) == 1 else OBJECTS
+        return KEYED if _are_rows(_first_entries(text), columns) else OBJECTS
+    return _one_object(values[0], columns) if whole and len(values) == 1 else OBJECTS
 
 
-def _one_object(value: Any) -> str:
-    return KEYED if type(value) is dict and _are_rows(value) else OBJECT
+def _one_object(value: Any, columns: Collection[str]) -> str:
+    return KEYED if type(value) is dict and _are_rows(value, columns) else OBJECT
 
 
-def _are_rows(entries: Mapping[str, Any]) -> bool:
+def _are_rows(entries: Mapping[str, Any], columns: Collection[str]) -> bool:
     """Whether the values of an object are rows rather than parts of one: objects with a key in common, or chats."""
-    if len(entries) < 2 or not _PARTS_OF_A_ROW.isdisjoint(entries):
+    if len(entries) < 2 or not _PARTS_OF_A_ROW.union(columns).isdisjoint(entries):
         return False
     if all(_is_chat(value) for value in entries.values()):
         return True

@@ -108,6 +108,20 @@ def test_columns_are_named_by_the_header_or_numbered(
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"fix\t12\nadd\t7\nrename\t5\n", "column_1, column_2"),
+        ("请问中国的首都在哪里？\n".encode("gb18030"), "GB18030"),
+        ("请问中国的首都在哪里？\n".encode("utf-16-le"), "UTF-16-LE"),
+        (b"one line\nand another\n", "--text-by paragraph"),
+    ],
+)
+def test_what_was_guessed_is_said(content: bytes, said: str, tmp_path: Path) -> None:
+    assert any(said in sentence for sentence in told(tmp_path / "x", content)["evidence"])
+    assert not any("encoding" in sentence for sentence in told(tmp_path / "y", table(CELLS))["evidence"])
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "A line of prose, and more.\nAnother one, with a comma; or two.\nThe third has none.\n",
