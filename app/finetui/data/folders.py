@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
@@ -22,7 +24,11 @@ _NAMED = 5
 
 def open_folder(folder: Path, config: str | None, split: str | None, dataset: Dataset, search: Search) -> None:
     """Find the files of one dataset in a folder; a configuration and a split are those of a Hugging Face dataset."""
-    if not config and not split and is_converted(folder):
+    if not config and not split and (report := _report(folder)):
+        reading = dataset.reading
+        if report.get("stage") == "pt" and not (reading.format or reading.stage or reading.mapping):
+            # what was taken for text once stays text, also where it quotes chats
+            dataset = replace(dataset, reading=replace(reading, stage="pt"))
         for part in PARTS:
             if (folder / PART_FILES[part]).is_file():
                 search.add(folder / PART_FILES[part], dataset, part)
@@ -43,13 +49,14 @@ def open_folder(folder: Path, config: str | None, split: str | None, dataset: Da
         search.refuse(*error.problems, exit_code=error.exit_code)
 
 
-def is_converted(folder: Path) -> bool:
-    """Whether `convert` has written a folder."""
+def _report(folder: Path) -> dict[str, Any] | None:
+    """What `convert` has reported of a folder that it has written; None where it has not."""
     try:
         report = json.loads((folder / "report.json").read_bytes())
-        return isinstance(report, dict) and "sha256" in report["out"] and (folder / "data.jsonl").is_file()
+        written = isinstance(report, dict) and "sha256" in report["out"] and (folder / "data.jsonl").is_file()
+        return report if written else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return None
 
 
 def _name_others(chosen: Split, splits: list[Split], place: str, search: Search) -> None:

@@ -315,6 +315,14 @@ def test_a_stage_takes_the_reading_that_serves_it(tmp_path: Path) -> None:
     ]
 
 
+def test_what_was_converted_as_text_stays_text(tmp_path: Path) -> None:
+    texts = [{"text": RENDERED.format(number)} for number in range(3)]
+    first = convert([put(tmp_path / "x", texts)], tmp_path / "out", Reading(stage="pt"))
+    again = convert([tmp_path / "out"], tmp_path / "again")
+    assert (again.inspection.format, again.inspection.stage, again.sha256) == ("text", "pt", first.sha256)
+    assert inspect([tmp_path / "out"], Reading(stage="sft")).format == "flat-chat"
+
+
 def test_text_with_some_markers_can_be_read_for_sft(tmp_path: Path) -> None:
     rows = [*({"text": RENDERED.format(number)} for number in range(6)), *({"text": f"words {n}"} for n in range(4))]
     inspection = seen(rows, tmp_path, stage="sft")

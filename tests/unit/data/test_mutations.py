@@ -170,7 +170,7 @@ def hold(content: bytes, folder: Path, reading: Reading = READINGS[0]) -> None:
         rejected = [json.loads(line) for line in (folder / "out" / "rejected.jsonl").read_bytes().splitlines()]
         assert (len(written), len(rejected)) == (counts["usable"], counts["rejected"])
         if written:
-            again = convert([folder / "out" / "data.jsonl"], folder / "again")
+            again = convert([folder / "out"], folder / "again")
             assert again.sha256 == conversion.sha256
     assert 0 <= contract["confidence"] <= 1
     assert all(sentence.text("zh") for sentence in conversion.inspection.evidence())
