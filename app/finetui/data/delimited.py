@@ -117,7 +117,9 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     taken: dict[str, None] = {}
     for number, name in enumerate(names, 1):
         name = name or f"column_{number}"
-        taken[f"{name}_{number}" if name in taken else name] = None
+        while name in taken:
+            name = f"{name}_{number}"
+        taken[name] = None
     return tuple(taken)
 
 

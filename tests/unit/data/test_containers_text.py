@@ -96,6 +96,7 @@ def test_a_cell_that_is_no_utf8_costs_its_row(tmp_path: Path) -> None:
         (b",text,label\n0,good,1\n1,bad,0\n", "csv", ["column_1", "text", "label"]),
         (b"query, response\na, b\nc, d\n", "csv", ["query", "response"]),
         (b"text,text\na,b\n", "csv", ["text", "text_2"]),
+        (b"text_3,text,text\na,b,c\n", "csv", ["text_3", "text", "text_3_3"]),
         (b'text\nhello\n"one, two"\n', "csv", ["text"]),
     ],
 )
