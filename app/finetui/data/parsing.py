@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
 
 from finetui.data.problems import RowProblem
+
+_NEWLINE = orjson.OPT_APPEND_NEWLINE
+_DIGITS, _DIGITS_IN_TEXT = re.compile(rb"[0-9][0-9]"), re.compile("[0-9][0-9]")
 
 
 class Repaired:
@@ -42,6 +46,23 @@ def dump(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         return _dump_slowly(value)
+
+
+def dump_line(value: Any) -> bytes:
+    """The same with a newline at its end."""
+    try:
+        return orjson.dumps(value, None, _NEWLINE)
+    except TypeError:
+        return _dump_slowly(value) + b"\n"
+
+
+def may_hold_wide_number(raw: bytes | str) -> bool:
+    """Whether JSON may hold an integer beyond 64 bits; a no is certain, and quickly had.
+
+    Such an integer has 19 digits at least, so of every ninth character two in a row are digits.
+    """
+    pattern = _DIGITS if isinstance(raw, bytes) else _DIGITS_IN_TEXT
+    return pattern.search(raw[::9]) is not None  # type: ignore[arg-type]
 
 
 def has_wide_number(value: dict[str, Any] | list[Any]) -> bool:

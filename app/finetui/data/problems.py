@@ -32,7 +32,7 @@ _DECODED_TWICE = re.compile(
     rb"\xc3\x83\xc2[\x80-\xbf]|\xc3\xa2(?:\xe2\x82\xac|\xc2\x80)|\xc3\xaf\xc2\xbc|\xc3\xa3\xe2\x82\xac"
 )
 _REPLACEMENT, _GBK_SIGN = "\ufffd", "锟"
-_REPLACED = re.compile("\ufffd|锟斤拷".encode())
+_REPLACED, _REPLACED_GBK = re.compile(_REPLACEMENT.encode()), re.compile("锟斤拷".encode())
 
 
 class RowProblem(Exception):
@@ -134,25 +134,27 @@ def unfit(value: Any, where: str) -> RowProblem:
     return RowProblem("null-content" if value is None else "wrong-type", f"{where}: {excerpt(value)}")
 
 
-def text_notes(body: bytes, plain: bool) -> list[Note]:
+def text_notes(body: bytes, clean: bool, plain: bool) -> list[Note]:
     """What is suspicious in the texts of a record, found in its serialised form (orjson's escapes).
 
-    `plain` is what `are_plain` says of its messages, where it holds nothing else.
+    `clean` is what `are_clean` says of it, `plain` what `are_plain` says of its messages where it holds nothing else.
 
     Raises RowProblem `multimodal` for an image tag of Qwen-VL.
     """
     found: list[Note] = []
-    if b"<" in body and (tag := _IMAGE_TAG.search(body)):
-        raise RowProblem("multimodal", _shown(body, tag))
-    suspect = (b"\\" in body and _ESCAPE.search(body)) or b"\x7f" in body or b"\xc2" in body
-    if suspect and (control := _CONTROL.search(body)):
-        found.append(("control-characters", _shown(body, control)))
-    wrong = b"\xc3" in body and _DECODED_TWICE.search(body)
+    wrong: re.Match[bytes] | bool | None = None
+    if not clean:
+        if b"<" in body and (tag := _IMAGE_TAG.search(body)):
+            raise RowProblem("multimodal", _shown(body, tag))
+        suspect = (b"\\" in body and _ESCAPE.search(body)) or b"\x7f" in body or b"\xc2" in body
+        if suspect and (control := _CONTROL.search(body)):
+            found.append(("control-characters", _shown(body, control)))
+        wrong = b"\xc3" in body and _DECODED_TWICE.search(body)
     if not plain:
-        text = body.decode()
-        if "{{" in text and (placeholder := _PLACEHOLDER.search(body)):
+        if placeholder := _PLACEHOLDER.search(body):
             found.append(("placeholder", _shown(body, placeholder)))
-        wrong = wrong or ((_REPLACEMENT in text or _GBK_SIGN in text) and _REPLACED.search(body))
+        if not (wrong or body.isascii()):
+            wrong = _REPLACED.search(body) or _REPLACED_GBK.search(body)
     if wrong:
         found.append(("mojibake", _shown(body, wrong)))
     return found

@@ -186,8 +186,8 @@ class Input:
     def _settled(self, batch: list[Turned], report: FileReport, repeats: Repeats, aside: Aside) -> Iterator[Record]:
         """The records of a batch; what is to be told of its rows is counted on the way."""
         name, file = report.file.name, self.files.index(report)
-        bodies = [body for record, body, *_ in batch if type(record) is dict]
-        clean = are_clean(b"\n".join(bodies))
+        bodies = [row.body for row in batch if row.body]
+        clean = are_clean(b"".join(bodies))
         are_new = repeats.none_in(bodies)
         for record, body, meta, plain, notes, raw, line, byte in batch:
             report.total += 1
@@ -196,7 +196,7 @@ class Input:
                 if type(record) is RowProblem:
                     raise record.with_traceback(None)
                 if not (clean and plain):
-                    notes += text_notes(body, plain)
+                    notes += text_notes(body, clean, plain)
             except RowProblem as problem:
                 self.tally.add(problem.code, problem.detail, place)
                 if aside is not None:
@@ -207,7 +207,7 @@ class Input:
             if notes:
                 report.repaired += _tell(notes, self.tally, place)
             report.usable += 1
-            yield Record(record, b'%b,"meta":%b}\n' % (body[:-1], meta) if meta else body + b"\n", place)
+            yield Record(record, b'%b,"meta":%b}\n' % (body[:-2], meta) if meta else body, place)
 
     def _tell_progress(self, position: int) -> None:
         if self.on_progress is not None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from finetui.data.formats.layout import Convert
-from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
+from finetui.data.parsing import Repaired, dump, dump_line, has_wide_number, load_exactly, may_hold_wide_number
 from finetui.data.problems import REPAIRED, Note, RowProblem, are_plain
 from finetui.data.splitter import Row
 
-_BATCH_BYTES = 1 << 16
+_BATCH_BYTES = 1 << 14
 
 
 class Turned(NamedTuple):
@@ -19,7 +19,7 @@ class Turned(NamedTuple):
     record: Any
     """The canonical record, or the RowProblem that sets the row aside."""
     body: bytes
-    """The record as JSON, without its meta."""
+    """The record as a line of JSON, without its meta; empty for a row that is set aside."""
     meta: bytes
     """The meta as JSON; empty where there is none."""
     plain: bool
@@ -39,9 +39,9 @@ def turn(rows: Iterable[Row], convert: Convert) -> Iterator[list[Turned]]:
             notes: list[Note] = []
             try:
                 record = convert(value, notes) if type(value) is dict else _other(value, convert, notes)
-                plain = "messages" in record and len(record) == 1 and are_plain(record["messages"])
+                plain = len(record) == 1 and "messages" in record and are_plain(record["messages"])
                 if plain:
-                    body, meta = dump(record), b""
+                    body, meta = dump_line(record), b""
                 else:
                     record, body, meta, plain = _checked(record, value, raw, convert, notes)
             except RowProblem as problem:
@@ -76,11 +76,11 @@ def _checked(
     record: dict[str, Any], value: Any, raw: bytes, convert: Convert, notes: list[Note]
 ) -> tuple[dict[str, Any], bytes, bytes, bool]:
     """A record that holds more than plain texts: with its numbers as they were written, and its meta apart."""
-    if type(value) is not Repaired and has_wide_number(record):
+    if type(value) is not Repaired and may_hold_wide_number(raw) and has_wide_number(record):
         notes.clear()
         record = convert(load_exactly(raw), notes)
     if "meta" not in record:
-        return record, dump(record), b"", False
+        return record, dump_line(record), b"", False
     bare = {key: value for key, value in record.items() if key != "meta"}
     plain = "messages" in bare and len(bare) == 1 and are_plain(bare["messages"])
-    return record, dump(bare), dump(record["meta"]), plain
+    return record, dump_line(bare), dump(record["meta"]), plain

@@ -13,6 +13,7 @@ from finetui.data.problems import Note, RowProblem, excerpt, unfit
 Message = dict[str, Any]
 SYSTEM = ("system", "system_prompt")
 """The columns that may hold a system prompt beside the conversation."""
+_SAYING = frozenset(name for name, role in ROLES.items() if role != "call")
 _THINKING_KEYS = ("thinking", "reasoning_content", "reasoning")
 _UNTRAINED_KEYS = ("weight", "train", "training", "loss", "loss_weight", "output_with_loss")
 
@@ -38,8 +39,10 @@ def full_message(item: Any, speaker: str, content: str, where: str, notes: list[
     """
     if type(item) is not dict:
         raise unfit(item, where)
-    role = role_of(item.get(speaker), f"{where}.{speaker}")
-    said = item.get(content)
+    name, said = item.get(speaker), item.get(content)
+    if len(item) == 2 and type(said) is str and said and not said.isspace() and type(name) is str and name in _SAYING:
+        return {"role": ROLES[name], "content": said}
+    role = role_of(name, f"{where}.{speaker}")
     if len(item) == 2 and role != "call" and type(said) is str:
         return plain_message(role, said, f"{where}.{content}")
     if role == "call":

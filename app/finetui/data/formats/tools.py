@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from finetui.data.parsing import has_wide_number
+from finetui.data.parsing import has_wide_number, may_hold_wide_number
 from finetui.data.problems import REPAIRED, Note, RowProblem, excerpt
 
 
@@ -18,7 +18,7 @@ def read_json(text: str, where: str) -> Any:
     """
     try:
         value = orjson.loads(text)
-        if not has_wide_number([value]):
+        if not (may_hold_wide_number(text) and has_wide_number([value])):
             return value
     except orjson.JSONDecodeError:
         pass  # the standard library reads more: deeper nesting, and lone surrogates, which are told as such later
