@@ -61,20 +61,24 @@ def _stream_width(job: Job) -> int:
 def _kept(shape: Shape, block: Block, job: Job) -> float:
     """Bytes that one layer keeps for its backward pass, counted over transformers' layers under autograd."""
     width, hidden, full = job.width, shape.hidden, job.method == "full"
-    a_token: float = block.norms * hidden * 4  # a norm computes in float32 and keeps its input so
+    a_token: float = 4 * (block.norms * hidden + block.head_norms)  # a norm keeps its input in float32
     a_token += width * (2 * block.query + block.key + block.value)  # into attention, and out of it
     if block.attention == "linear_attention":
-        a_token += 4 * 6 * (block.key + block.value)  # the delta rule in float32, chunk by chunk
+        a_token += _delta_rule(block)
     elif job.attention == "sdpa" and block.key < block.query:
         a_token += width * 2 * block.query  # keys and values repeated for every head
-    a_token += width * block.inner * (3 if block.gated else 1)  # activation: in, out, and the factor beside it
-    if block.experts:
-        a_token += width * 2 * hidden * max(1, block.active_experts * 2 // max(1, block.experts))
+    a_token += width * (block.inner_copies * block.inner + 2 * block.chosen * hidden)
     if full:
-        a_token += width * (2 * hidden + block.norms * hidden + block.inner)
+        a_token += width * (2 * hidden + block.norms * hidden + block.head_norms + block.inner)
     else:
         a_token += sum(_adapter_input(linear, job) for linear in block.linears if job.adapts(linear.name))
-    return float(a_token * job.positions + _scores(block, job, "saved"))
+    return a_token * job.positions + _scores(block, job, "saved")
+
+
+def _delta_rule(block: Block) -> float:
+    """Bytes a token of the gated delta rule where its kernels are missing: float32 copies, and squares of a chunk."""
+    chunk = 64
+    return 4 * (figure("delta_rule", "features") * (2 * block.key + block.value) + block.heads * chunk)
 
 
 def _adapter_input(linear: Linear, job: Job) -> float:

@@ -54,8 +54,14 @@ class Block:
     inner: int = 0
     """Features inside the MLP for one token: over the experts that it meets, and the shared one."""
     gated: bool = True
+    inner_copies: int = 3
+    """How many tensors as wide as `inner` the activation keeps."""
+    chosen: int = 0
+    """Experts that one token meets."""
     norms: int = 2
     """Normalisations as wide as the model."""
+    head_norms: int = 0
+    """Features of queries and keys that are normalised head by head or together."""
 
 
 def blocks(family: Family) -> list[Block]:
@@ -83,11 +89,21 @@ def _block(family: Family, layer: int, kind: str) -> Block:
         window=family.number("sliding_window", 0) if kind == "sliding_attention" else 0,
         norms=norms,
         gated=bool(family.traits.get("gated", True)),
+        inner_copies=_inner_copies(family),
         others=block.others + norms * hidden * (2 if family.traits.get("norm_bias") else 1),
     )
     if attention == "gemma4":
         return _gemma4_feed_forward(family, layer, block)
     return _experts(family, block) if _has_experts(family, layer) else _dense(family, block)
+
+
+def _inner_copies(family: Family) -> int:
+    """Gated: in, out and the factor beside it; more where transformers spells the activation out step by step."""
+    if family.traits.get("moe") == "bias":
+        return 5
+    act = family.values.get("hidden_activation") or family.values.get("hidden_act")
+    steps = 3 if act in ("gelu_new", "gelu_fast", "gelu_accurate", "quick_gelu") else 0
+    return steps + (3 if family.traits.get("gated", True) else 1)
 
 
 def _attention(family: Family, layer: int, kind: str, attention: str) -> Block:
@@ -115,12 +131,11 @@ def _attention(family: Family, layer: int, kind: str, attention: str) -> Block:
             linears += [] if values_are_keys else [Linear("v_proj", key, hidden, bias)]
     linears.append(Linear(family.name("o", "o_proj"), hidden, query, out_bias))
     others = heads if family.traits.get("sinks") else 0
-    qk_norm = family.traits.get("qk_norm", "")
-    if qk_norm == "all":
-        others += query + key
-    elif qk_norm == "head" or (qk_norm and family.flag(str(qk_norm))):
-        others += size * (1 if shares else 2)
-    return Block(tuple(linears), others=others, query=query, key=key, value=key, heads=heads)
+    qk_norm, head_norms = family.traits.get("qk_norm", ""), 0
+    if qk_norm in ("all", "head") or (qk_norm and family.flag(str(qk_norm))):
+        head_norms = query + key
+        others += head_norms if qk_norm == "all" else size * (1 if shares else 2)
+    return Block(tuple(linears), others=others, query=query, key=key, value=key, heads=heads, head_norms=head_norms)
 
 
 def _latent_attention(family: Family) -> Block:
@@ -208,6 +223,7 @@ def _experts(family: Family, block: Block) -> Block:
         active_experts=chosen * one,
         others=block.others + count * hidden + (count if style == "bias" else 0),
         inner=chosen * inner + shared,
+        chosen=chosen,
     )
 
 
@@ -221,7 +237,7 @@ def _gemma4_feed_forward(family: Family, layer: int, block: Block) -> Block:
     if side := family.number("hidden_size_per_layer_input", 0):
         linears += (Linear("per_layer_input_gate", side, hidden), Linear("per_layer_projection", hidden, side))
         others += hidden
-    experts = active = 0
+    experts = active = chosen = 0
     if family.flag("enable_moe_block"):
         count, chosen = family.number("num_experts"), family.number("num_experts_per_tok")
         one = 3 * hidden * family.number("moe_intermediate_size")
@@ -229,4 +245,6 @@ def _gemma4_feed_forward(family: Family, layer: int, block: Block) -> Block:
         linears += (Linear("proj", count, hidden),)
         others += 4 * hidden + count
         inner += chosen * family.number("moe_intermediate_size")
-    return replace(block, linears=linears, experts=experts, active_experts=active, others=others, inner=inner)
+    return replace(
+        block, linears=linears, experts=experts, active_experts=active, others=others, inner=inner, chosen=chosen
+    )
