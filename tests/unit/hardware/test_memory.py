@@ -150,6 +150,15 @@ def test_a_configuration_without_a_size_is_refused_by_its_name(key: str) -> None
         shape_of({name: value for name, value in CONFIG.items() if name != key})
 
 
+@pytest.mark.parametrize("wrong", [None, "many", -1, 1.5, True, [], {}, 10**12])
+def test_a_configuration_with_anything_in_it_is_read_or_refused(wrong: Any) -> None:
+    for name in (*CONFIG, "head_dim", "layer_types", "sliding_window", "text_config", "vision_config", "num_experts"):
+        for family in ("qwen2", "gemma4_text", "deepseek_v3", "qwen3_next", "chatglm", "gpt_oss", "unheard-of"):
+            with contextlib.suppress(UnusableConfig):
+                shape = shape_of({**CONFIG, "model_type": family, name: wrong})
+                assert predict(shape, Job(), "a100-80g").total_bytes > 0
+
+
 @pytest.mark.skipif(not FIGURES.is_file(), reason="the table of published figures is not here")
 def test_predictions_keep_to_published_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "bench"), *sys.path])

@@ -18,11 +18,12 @@ _ALIASES = {
     "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": ("top_k_experts", "num_experts_per_token", "moe_k"),
 }
+_MOST_LAYERS = 10_000
 _WRAPPERS = ("text_config", "llm_config", "language_config")
 
 
 class UnusableConfig(ValueError):
-    """A configuration that lacks a size; its argument is the key."""
+    """A configuration that lacks a size, or has one that no model has; its argument is the key."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Family:
         own = self.traits.get("alias", {}).get(key)
         for name in (key, *((own,) if own else ()), *_ALIASES.get(key, ())):
             value = self.values.get(name)
-            if isinstance(value, int) and not isinstance(value, bool):
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
                 return value
         if otherwise is None:
             raise UnusableConfig(key)
@@ -68,7 +69,7 @@ class Family:
     def head_dim(self) -> int:
         """Features of one head."""
         hidden, heads = self.number("hidden_size"), self.number("num_attention_heads")
-        return self.number("head_dim", self.number("kv_channels", hidden // heads))
+        return self.number("head_dim", self.number("kv_channels", hidden // max(1, heads)))
 
     @property
     def kv_heads(self) -> int:
@@ -91,8 +92,13 @@ class Family:
         return self.number("global_head_dim"), kv_heads
 
     def layer_types(self) -> list[str]:
-        """What attention each layer has: `full_attention`, `sliding_attention` or `linear_attention`."""
+        """What attention each layer has: `full_attention`, `sliding_attention` or `linear_attention`.
+
+        Raises UnusableConfig for a number of layers that no model has.
+        """
         layers = self.number("num_hidden_layers")
+        if not 0 < layers <= _MOST_LAYERS:
+            raise UnusableConfig("num_hidden_layers")
         said = self.values.get("layer_types")
         if isinstance(said, list) and len(said) == layers:
             return [str(kind) for kind in said]
