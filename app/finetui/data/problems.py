@@ -142,14 +142,14 @@ def text_notes(body: bytes, clean: bool, plain: bool) -> list[Note]:
     Raises RowProblem `multimodal` for an image tag of Qwen-VL.
     """
     found: list[Note] = []
-    wrong: re.Match[bytes] | bool | None = None
+    wrong: re.Match[bytes] | None = None
     if not clean:
         if b"<" in body and (tag := _IMAGE_TAG.search(body)):
             raise RowProblem("multimodal", _shown(body, tag))
         suspect = (b"\\" in body and _ESCAPE.search(body)) or b"\x7f" in body or b"\xc2" in body
         if suspect and (control := _CONTROL.search(body)):
             found.append(("control-characters", _shown(body, control)))
-        wrong = b"\xc3" in body and _DECODED_TWICE.search(body)
+        wrong = _DECODED_TWICE.search(body) if b"\xc3" in body else None
     if not plain:
         if placeholder := _PLACEHOLDER.search(body):
             found.append(("placeholder", _shown(body, placeholder)))

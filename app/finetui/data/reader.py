@@ -155,11 +155,11 @@ class Input:
         """
         problems: list[Problem] = []
         repeats = Repeats([report.file.name for report in self.files], self.similarity)
-        for report in self.files:
+        for number, report in enumerate(self.files):
             self.current = report
             try:
                 if self.converts:
-                    yield from self._records(report, repeats, on_rejected)
+                    yield from self._records(number, repeats, on_rejected)
                 else:
                     self._count(report)
             except FinetuiError as error:
@@ -173,31 +173,36 @@ class Input:
         if empty:
             raise FinetuiError(Problem("data.no-rows", {}, name) for name in empty)
 
-    def _records(self, report: FileReport, repeats: Repeats, aside: Aside) -> Iterator[Record]:
+    def _records(self, file: int, repeats: Repeats, aside: Aside) -> Iterator[Record]:
+        report = self.files[file]
         adapter = report.detection.adapter
         assert adapter is not None
         with opened(report.file.path, report.file.name) as source:
             found = rows(report.file, source.stream)
             for batch in turn(adapter.expand(found) if adapter.expand else found, adapter.convert):
                 self._tell_progress(source.position)
-                yield from self._settled(batch, report, repeats, aside)
+                yield from self._settled(batch, file, repeats, aside)
             report.sha256 = source.sha256()
 
-    def _settled(self, batch: list[Turned], report: FileReport, repeats: Repeats, aside: Aside) -> Iterator[Record]:
+    def _settled(self, batch: list[Turned], file: int, repeats: Repeats, aside: Aside) -> Iterator[Record]:
         """The records of a batch; what is to be told of its rows is counted on the way."""
-        name, file = report.file.name, self.files.index(report)
-        bodies = [row.body for row in batch if row.body]
+        report = self.files[file]
+        name, number, new = report.file.name, report.total, tuple.__new__  # as Place(…) does, in half the time
+        bodies = [turned[1] for turned in batch if turned[1]]
         clean = are_clean(b"".join(bodies))
         are_new = repeats.none_in(bodies)
+        report.total += len(batch)
+        report.usable += len(batch)
         for record, body, meta, plain, notes, raw, line, byte in batch:
-            report.total += 1
-            place = Place(name, report.total, line, byte)
+            number += 1
+            place = new(Place, (name, number, line, byte))
             try:
                 if type(record) is RowProblem:
                     raise record.with_traceback(None)
                 if not (clean and plain):
                     notes += text_notes(body, clean, plain)
             except RowProblem as problem:
+                report.usable -= 1
                 self.tally.add(problem.code, problem.detail, place)
                 if aside is not None:
                     aside(Rejected(place, problem.code, problem.detail, raw))
@@ -206,8 +211,8 @@ class Input:
                 notes.append((DUPLICATE, ""))
             if notes:
                 report.repaired += _tell(notes, self.tally, place)
-            report.usable += 1
-            yield Record(record, b'%b,"meta":%b}\n' % (body[:-2], meta) if meta else body, place)
+            written = b'%b,"meta":%b}\n' % (body[:-2], meta) if meta else body
+            yield new(Record, (record, written, place))
 
     def _tell_progress(self, position: int) -> None:
         if self.on_progress is not None:

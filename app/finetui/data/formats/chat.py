@@ -25,11 +25,11 @@ def plain_message(role: str, text: Any, where: str) -> Message:
     """
     if type(text) is not str:
         raise unfit(text, where)
-    if not text or text.isspace():
-        if role in ("user", "assistant"):
-            raise RowProblem(f"empty-{role}", where)
-        return {"role": role, "content": text} if text else {"role": role}
-    return {"role": role, "content": text}
+    if text and not text.isspace():
+        return {"role": role, "content": text}
+    if role in ("user", "assistant"):
+        raise RowProblem(f"empty-{role}", where)
+    return {"role": role, "content": text} if text else {"role": role}
 
 
 def full_message(item: Any, speaker: str, content: str, where: str, notes: list[Note]) -> Message:
