@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,12 @@ def test_the_adapter_is_two_narrow_matrices_a_layer(seven: Shape) -> None:
     assert predict(seven, job, None).parts["adapter"] == adapter_parameters(seven, job) * 4
 
 
+def test_what_the_allocator_never_sees_is_told_apart(seven: Shape) -> None:
+    one, two = (predict(seven, Job(world_size=size), "a100-80g") for size in (1, 2))
+    assert 0 < one.outside_bytes < one.parts["overhead"]
+    assert one.outside_bytes < two.outside_bytes
+
+
 def test_quantisation_packs_linear_layers_alone() -> None:
     experts = shape_of(
         {**CONFIG, "model_type": "qwen3_moe", "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 768}
@@ -119,11 +126,12 @@ def test_quantisation_packs_linear_layers_alone() -> None:
 def test_what_no_measurement_covers_is_said_in_both_languages(seven: Shape) -> None:
     assert predict(seven, Job(), "a100-80g").notes == ()
     assert not predict(seven, QLORA, "a100-40g").unmeasured
+    fourteen = shape_of({**CONFIG, "num_hidden_layers": 56})
     beyond = {
         "memory.unmeasured-gpu": predict(seven, Job(), "rtx3090"),
         "memory.unmeasured-cpu": predict(seven, Job(), None),
         "memory.unmeasured-gpus": predict(seven, Job(world_size=2), "a100-80g"),
-        "memory.unmeasured-size": predict(seven, Job(method="full"), "a100-80g"),
+        "memory.unmeasured-size": predict(fourteen, Job(method="full"), "a100-80g"),
         "memory.unmeasured-stage": predict(seven, Job(stage="dpo"), "a100-80g"),
         "memory.unmeasured-method": predict(seven, Job(use_dora=True), "a100-80g"),
         "memory.unmeasured-quantization": predict(seven, Job(quantization="int8"), "a100-80g"),

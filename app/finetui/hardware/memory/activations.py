@@ -24,18 +24,22 @@ class Activations:
 def activations(shape: Shape, job: Job) -> Activations:
     """Count them for the longest batch: training or, where it takes more, evaluation."""
     layers = [(_kept(shape, block, job), _working(shape, block, job), times) for block, times in shape.blocks]
-    stream = _stream_width(job) * shape.hidden * job.positions
+    scores = [(_scores(block, job, "saved"), _scores(block, job, "working"), times) for block, times in shape.blocks]
+    kept, busiest = _peak(layers, job)
+    score_kept, score_busiest = _peak(scores, job)
     if job.checkpointing:
-        kept = float(stream * shape.layers)
-        busiest = max(saved + working for saved, working, _ in layers)
-    else:
-        kept = sum(saved * times for saved, _, times in layers)
-        busiest = max(working for _, working, _ in layers)
+        kept += _stream_width(job) * shape.hidden * job.positions * shape.layers
     logits = _logits(shape, job)
-    evaluation = _evaluation(shape, job)
     kept += max(0.0, busiest - logits)
-    scores = max(_scores(block, job, "saved") + _scores(block, job, "working") for block, _ in shape.blocks)
-    return Activations(kept, max(logits, evaluation - kept), scores if busiest > logits else 0.0)
+    score_kept += score_busiest if busiest > logits else 0.0
+    return Activations(kept, max(logits, _evaluation(shape, job) - kept), score_kept)
+
+
+def _peak(layers: list[tuple[float, float, int]], job: Job) -> tuple[float, float]:
+    """What waits through the backward pass, and what its busiest layer adds, of (saved, working, times) by layer."""
+    if job.checkpointing:
+        return 0.0, max(saved + working for saved, working, _ in layers)
+    return sum(saved * times for saved, _, times in layers), max(working for _, working, _ in layers)
 
 
 def _logits(shape: Shape, job: Job) -> float:

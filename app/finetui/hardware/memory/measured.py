@@ -8,15 +8,15 @@ from finetui.hardware.memory.shape import Shape
 
 
 def unmeasured(shape: Shape, job: Job, gpu_kind: str | None) -> tuple[str, ...]:
-    """Codes of messages, one for each way in which no judged measurement is like this; none where one is."""
+    """Codes of messages, one for each way in which no published measurement is like this; none where one is."""
     covered = constants()["measured"]
-    most = covered["full_parameters"] if job.method == "full" else covered["adapted_parameters"]
+    sort = "full" if job.method == "full" else "packed" if job.quantization else "adapted"
     kinds = {block.attention for block, _ in shape.blocks}
     found = {
         "memory.unmeasured-cpu": gpu_kind is None,
         "memory.unmeasured-gpu": gpu_kind is not None and gpu_kind not in covered["gpus"],
         "memory.unmeasured-gpus": job.world_size > 1,
-        "memory.unmeasured-size": shape.parameters > most,
+        "memory.unmeasured-size": shape.parameters > covered[f"{sort}_parameters"],
         "memory.unmeasured-experts": shape.experts > 0,
         "memory.unmeasured-attention": "linear_attention" in kinds,
         "memory.unmeasured-method": job.use_dora or job.packed or job.master_weights,

@@ -25,6 +25,8 @@ class Prediction:
     """Where the peak is in nineteen of twenty measured cases; what has to fit is the upper edge."""
     parts: Mapping[str, int]
     """weights, adapter, gradients, optimizer, activations, logits, overhead: together the total."""
+    outside_bytes: int
+    """Of the total, what torch's allocator never sees: the driver's context, NCCL, on a CPU the process itself."""
     unmeasured: bool
     """Whether no published measurement is like it, so that the band too is a guess."""
     notes: tuple[str, ...] = ()
@@ -36,14 +38,12 @@ class Prediction:
 
 
 def predict(shape: Shape, job: Job, gpu_kind: str | None = None) -> Prediction:
-    """The peak of one process of `job` on a model of `shape`; `gpu_kind` None is the CPU, without a driver's share."""
+    """The peak of one process of `job` on a model of `shape`; `gpu_kind` None is the CPU."""
     stays, moves = state(shape, job), activations(shape, job)
     step = moves.kept + moves.logits + stays.casts
     overhead = _held(step, moves.scores) if job.varied else figure("process", "fragmentation") * step
-    if gpu_kind is not None:
-        overhead += figure("process", "context") * GIB + (
-            figure("process", "collectives") * GIB if job.world_size > 1 else 0
-        )
+    outside = figure("process", "host" if gpu_kind is None else "context") * GIB
+    outside += figure("process", "collectives") * GIB if gpu_kind is not None and job.world_size > 1 else 0
     parts = {
         "weights": stays.weights,
         "adapter": stays.adapter,
@@ -51,14 +51,15 @@ def predict(shape: Shape, job: Job, gpu_kind: str | None = None) -> Prediction:
         "optimizer": stays.optimizer + max(0.0, stays.scratch - step),
         "activations": moves.kept + stays.casts,
         "logits": moves.logits,
-        "overhead": overhead,
+        "overhead": overhead + outside,
     }
     total = sum(parts.values())
     beyond = unmeasured(shape, job, gpu_kind)
     return Prediction(
         total_bytes=int(total),
-        band=band(total, step + overhead),
+        band=band(total, step + overhead + outside),
         parts={name: int(size) for name, size in parts.items()},
+        outside_bytes=int(outside),
         unmeasured=bool(beyond),
         notes=beyond + (("memory.tower-estimated",) if shape.tower else ()),
     )
