@@ -15,8 +15,8 @@ _BATCH_BYTES = 1 << 14
 
 Turned = tuple[Any, bytes, bytes, bool, list[Note], bytes, int | None, int | None]
 """One row as it turned out, for speed no class: the record, or the RowProblem that sets the row aside; the record as a
-line of JSON, without its meta, and its meta as JSON, each empty where there is none; what `are_plain` says of its texts;
-its notes; the raw row, its line and byte."""
+line of JSON, without its meta, and its meta as JSON, each empty where there is none; what `are_plain` says of it; its
+notes; the raw row, its line and byte."""
 
 
 def turn(rows: Iterable[Row], convert: Convert) -> Iterator[list[Turned]]:
