@@ -11,20 +11,23 @@ from typing import Any
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
 from finetui.data.containers import TEXT
-from finetui.data.found import PART_FILES, PARTS, Dataset, FoundFile, Search
+from finetui.data.found import PART_FILES, PARTS, TRAIN, Dataset, FoundFile, Search
 from finetui.data.hub import addresses, choose, snapshot_of, splits_of
-from finetui.data.repository import Split, is_beside
+from finetui.data.repository import Split, below, is_beside
 
 _SKIPPED = frozenset({"data.empty-file", "data.binary"})
 _NO_DATA = frozenset({"PNG", "PDF", "GGUF"})
 """Kinds of files that no one would call data; archives and spreadsheets could be it, and are errors."""
 _PROSE = (".txt", ".text", ".gz", ".zst")
 _NAMED = 5
+_REPORT = "report.json"
+_WRITTEN = frozenset({_REPORT, "rejected.jsonl", *PART_FILES.values()})
+"""What `convert` writes into its folder."""
 
 
 def open_folder(folder: Path, config: str | None, split: str | None, dataset: Dataset, search: Search) -> None:
     """Find the files of one dataset in a folder; a configuration and a split are those of a Hugging Face dataset."""
-    if not config and not split and (report := _report(folder)):
+    if not config and not split and (folder / PART_FILES[TRAIN]).is_file() and (report := _report(folder)):
         reading = dataset.reading
         if report.get("stage") == "pt" and not (reading.format or reading.stage or reading.mapping):
             # what was taken for text once stays text, also where it quotes chats
@@ -50,11 +53,10 @@ def open_folder(folder: Path, config: str | None, split: str | None, dataset: Da
 
 
 def _report(folder: Path) -> dict[str, Any] | None:
-    """What `convert` has reported of a folder that it has written; None where it has not."""
+    """What `convert` has reported in a folder that it was to write into; None where it has not."""
     try:
-        report = json.loads((folder / "report.json").read_bytes())
-        written = isinstance(report, dict) and "sha256" in report["out"] and (folder / "data.jsonl").is_file()
-        return report if written else None
+        report = json.loads((folder / _REPORT).read_bytes())
+        return report if isinstance(report, dict) and "sha256" in report["out"] else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -69,9 +71,17 @@ def _name_others(chosen: Split, splits: list[Split], place: str, search: Search)
 
 
 def _add_all(folder: Path, dataset: Dataset, search: Search) -> None:
-    """Every data file below any other folder."""
-    inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    _add_files(inside, dataset, search)
+    """Every data file below any other folder; what was converted before is read only where there is nothing else."""
+    paths = [path for path in below(folder) if not _is_hidden(path, folder)]
+    converted = [path.parent for path in paths if path.name == _REPORT and _report(path.parent)]
+    others = [path for path in paths if path.parent not in converted or path.name not in _WRITTEN]
+    if converted and all(map(is_beside, others)):
+        for place in converted:
+            open_folder(place, None, None, dataset, search)
+        return
+    if converted:
+        search.note("data.cue-converted", names=", ".join(one_line(str(place)) for place in converted[:_NAMED]))
+    _add_files(others, dataset, search)
 
 
 def _add_files(paths: Sequence[Path], dataset: Dataset, search: Search) -> None:
@@ -79,9 +89,10 @@ def _add_files(paths: Sequence[Path], dataset: Dataset, search: Search) -> None:
     here, left_out = Search(), list[Path]()
     for path in paths:
         one = Search()
-        if not is_beside(path):
+        beside = is_beside(path) or not path.is_file()
+        if not beside:
             one.add(path, dataset)
-        if is_beside(path) or (one.problems and all(map(_is_no_data, one.problems))):
+        if beside or (one.problems and all(map(_is_no_data, one.problems))):
             left_out.append(path)
         else:
             here.files += one.files

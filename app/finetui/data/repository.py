@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,9 +143,28 @@ def is_beside(path: Path) -> bool:
     )
 
 
+def below(folder: Path) -> list[Path]:
+    """Everything in a folder and its subfolders that is no folder, and links to folders, which are not followed; sorted.
+
+    Raises FinetuiError with each folder that cannot be looked into and each link that leads nowhere: it may be data.
+    """
+    found, obstacles = list[Path](), list[OSError]()
+    for place, folders, files in os.walk(folder, onerror=obstacles.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files]
+        found += [path for name in folders if (path := Path(place, name)).is_symlink()]
+    for path in found:
+        if path.is_symlink() and not path.exists() and not path.name.startswith(".") and not is_beside(path):
+            obstacles.append(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)))
+    if obstacles:
+        told = ((error.strerror or str(error), str(error.filename)) for error in obstacles)
+        raise FinetuiError(Problem("data.unreadable", {"error": error}, file) for error, file in told)
+    return sorted(found)
+
+
 def _files(folder: Path) -> Iterable[str]:
     """The files below a folder that may hold data, by their paths in it, sorted."""
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         place = path.relative_to(folder)
         if path.is_file() and not any(part.startswith((".", "__")) for part in place.parts) and not is_beside(path):
             yield place.as_posix()

@@ -134,8 +134,11 @@ def _weight(tail: str, words: str) -> float:
 
 
 def _is_there(path: Path) -> bool:
+    """Raises OSError where the folder that it lies in may not be looked into."""
     try:
         return path.exists()
+    except PermissionError:
+        raise
     except OSError:  # too long to be a path
         return False
 

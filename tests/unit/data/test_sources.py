@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +99,64 @@ def test_a_folder_is_its_data_without_what_stands_beside_it(tmp_path: Path) -> N
     files, (note,) = find_files([tmp_path])
     assert [found.file.path.name for found in files] == ["one.jsonl", "two.json"]
     assert "9 files" in note.text("en")
+
+
+def test_nothing_of_a_folder_is_passed_over_without_a_word(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    put(folder / "one.jsonl", MESSAGES)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(folder / "pipe.jsonl")
+    files, (note,) = find_files([folder])
+    assert [found.file.path.name for found in files] == ["one.jsonl"]
+    assert "linked" in note.text("en") and "pipe.jsonl" in note.text("en")
+    (folder / "two.jsonl").symlink_to("gone.jsonl")
+    (folder / "README.md").symlink_to("gone.md")
+    error = refused(folder)
+    assert [(problem.code, problem.file) for problem in error.problems] == [
+        ("data.unreadable", str(folder / "two.jsonl"))
+    ]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "one.jsonl", MESSAGES)
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    error = refused(tmp_path)
+    assert [(problem.code, problem.file) for problem in error.problems] == [("data.unreadable", str(closed))]
+
+
+def test_a_path_that_may_not_be_looked_at_is_not_called_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(path: Path, **_: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert codes(refused(tmp_path / "closed" / "rows.jsonl")) == ["data.unreadable"]
+
+
+def test_what_was_converted_into_a_folder_is_not_read_with_what_it_came_of(tmp_path: Path) -> None:
+    put(tmp_path / "rows.jsonl", ALPACA)
+    first = convert([tmp_path], tmp_path / "out")
+    again = convert([tmp_path], tmp_path / "out")
+    assert again.to_json()["out"] == first.to_json()["out"]
+    assert again.to_json()["rows"] == first.to_json()["rows"]
+    assert str(tmp_path / "out") in again.to_json()["evidence"][-1]
+    convert([put(tmp_path / "table.jsonl", [{"a": "x", "b": "y"}] * 3)], tmp_path)
+    files, _ = find_files([tmp_path])
+    assert [found.file.path.name for found in files] == ["rows.jsonl", "table.jsonl"]
+    for name in ("rows.jsonl", "table.jsonl", "report.json"):
+        (tmp_path / name).unlink()
+    files, _ = find_files([tmp_path])
+    assert [found.file.path.name for found in files] == ["data.jsonl"]
 
 
 def test_an_archive_in_a_folder_is_an_error_since_it_could_be_the_data(tmp_path: Path) -> None:
