@@ -34,6 +34,8 @@ _KNOWN = frozenset(
 )
 """Names of columns that show a first line to be a header."""
 _ALONE = frozenset({"text", "content", "document", "prompt"})
+_LISTS = frozenset({"messages", "conversations", "conversation", "dialogue"})
+"""Columns that hold a whole conversation, as JSON in the cell."""
 _NAME = re.compile(r"[^\W\d][\w .:/#()\[\]-]{0,39}")
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]*\d%?\s*")
 
@@ -76,7 +78,8 @@ def _fitted(delimiter: str, head: bytes) -> tuple[tuple[float, ...], Table] | No
     fit = len(whole) / len(rows) if rows else 1.0
     known = sum(name.lower() in _KNOWN for name in names)
     if width == 1:
-        header = delimiter == "," and names[0].lower() in _ALONE and fit >= _NEARLY_ALL
+        alone = names[0].lower() in _ALONE or (names[0].lower() in _LISTS and all(row[0][:1] == "[" for row in whole))
+        header = delimiter == "," and alone and fit >= _NEARLY_ALL
     else:
         header = (known > 1 or (known == 1 and fit >= _HALF)) and max(map(len, names)) <= _LONGEST_NAME
     if not header:

@@ -79,6 +79,16 @@ def test_a_row_with_other_cells_than_columns_costs_only_itself(tmp_path: Path) -
     assert (conversion.inspection.input.total, conversion.inspection.input.usable) == (6, 3)
 
 
+def test_a_column_of_whole_conversations_alone_is_a_table(tmp_path: Path) -> None:
+    content = table([{"messages": json.dumps(row["messages"])} for row in MESSAGES])
+    contract = told(tmp_path / "x", content)
+    assert (contract["container"], contract["columns"]) == ("csv", ["messages"])
+    assert str(contract["next"]).endswith("--map messages=messages")
+    done = convert([tmp_path / "x"], tmp_path / "out", Reading(mapping={"messages": "messages"}))
+    assert done.to_json()["rows"]["usable"] == len(MESSAGES)
+    assert told(tmp_path / "y", b"Conversations\nare long\nor short\n")["container"] == "text"
+
+
 def test_a_cell_that_is_no_utf8_costs_its_row(tmp_path: Path) -> None:
     content = table(CELLS) + b'x,"a\n\xff",y\n' + b"p,q,r\n"
     inspection = inspect([put(tmp_path / "x", content)])

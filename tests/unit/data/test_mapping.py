@@ -335,6 +335,7 @@ SUGGESTIONS = [
     ({"log": [{"who": "user", "utt": "x"}, {"who": "bot", "utt": "y"}]}, "role=log[].who,content=log[].utt"),
     ({"toy_text": "A whole text."}, "text=toy_text"),
     ({"问题": "怎么做？", "回答": "这样做。"}, "user=问题,assistant=回答"),
+    ({"id": "1", "log": '[{"role": "user", "content": "x"}, {"role": "gpt", "content": "y"}]'}, "messages=log"),
     ({"ask": "x", "better_answer": "y", "worse_answer": "z"}, "prompt=ask,chosen=better_answer,rejected=worse_answer"),
 ]
 
@@ -351,6 +352,8 @@ def test_columns_of_unknown_names_go_by_their_length(tmp_path: Path) -> None:
     rows = [{"id": f"{n}" * 30, "aaa": f"short {n}", "flag": "yes", "bbb": f"a much longer text {n}"} for n in range(4)]
     assert suggest(rows) == "user=aaa,assistant=bbb"
     assert suggest([{"n": 1}]) is None
+    assert suggest([{"column_1": str(number), "said": f"words {number}"} for number in range(3)]) == "text=said"
+    assert suggest([{"column_1": str(number), "said": f"[{{'role': {number}}}]"} for number in range(3)]) is None
     assert suggest([]) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ _ITEMS = 8
 _SPEAKERS = 12
 _SIGNS_OF_A_LINE, _SIGNS = re.compile("[=,+]"), re.compile(r"[=,+.\[\]]")
 _WORD = re.compile(r"[a-z]+|[\u4e00-\u9fff]+")
+_NUMBER = re.compile(r"\s*[-+]?[\d.,]+\s*")
 _NAMES = {
     "system": ("system", "persona", "系统", "人设"),
     "thinking": ("thinking", "reasoning", "cot", "rationale", "thought", "thoughts", "reason", "思考", "推理"),
@@ -59,6 +61,11 @@ class _Leaf:
         return self.path.rpartition("[]")[0]
 
     @property
+    def prose(self) -> bool:
+        """Whether its texts may be anyone's words: no numbers, as those of an index are, and no lists written out."""
+        return not all(_NUMBER.fullmatch(text) or text.startswith("[{") for text in self.distinct)
+
+    @property
     def mean(self) -> float:
         """Mean length of its texts."""
         return self.length / max(1, self.count)
@@ -67,7 +74,7 @@ class _Leaf:
 def suggest(rows: Sequence[Any]) -> str | None:
     """A line for `--map` that is likely right for rows of no known layout; None where nothing suggests itself."""
     leaves = _leaves(rows[:_ROWS])
-    found = _spoken(leaves) or _named(leaves) or _longest(leaves)
+    found = _written(rows[:_ROWS], leaves) or _spoken(leaves) or _named(leaves) or _longest(leaves)
     return ",".join(f"{part}={leaf}" for part, leaf in found.items()) or None
 
 
@@ -100,6 +107,25 @@ def _texts(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif type(value) is list and path and "[]" not in path:
         for item in value[:_ITEMS]:
             yield from _texts(item, f"{path}[]", depth + 1)
+
+
+def _written(rows: Sequence[Any], leaves: Iterable[_Leaf]) -> dict[str, str]:
+    """A column of whole conversations that are JSON in a text, as a table has them."""
+    for leaf in leaves:
+        texts = [row[leaf.path] for row in rows if type(row) is dict and leaf.path in row]
+        if texts and all(_is_turns(text) for text in texts):
+            return {"messages": leaf.path}
+    return {}
+
+
+def _is_turns(text: Any) -> bool:
+    if type(text) is not str or text[:1] != "[":
+        return False
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return bool(turns) and all(type(turn) is dict and ("content" in turn or "value" in turn) for turn in turns)
 
 
 def _spoken(leaves: Iterable[_Leaf]) -> dict[str, str]:
@@ -142,7 +168,7 @@ def _by_name(leaves: Sequence[_Leaf]) -> Mapping[str, str]:
 
 def _longest(leaves: Sequence[_Leaf]) -> dict[str, str]:
     """The two columns of the longest texts as they stand, or the only one as text."""
-    texts = [leaf for leaf in leaves if not leaf.list and len(leaf.distinct) > 1]
+    texts = [leaf for leaf in leaves if not leaf.list and len(leaf.distinct) > 1 and leaf.prose]
     if len(texts) == 1:
         return {"text": texts[0].path}
     longest = sorted(texts, key=lambda leaf: -leaf.mean)[:2]
