@@ -95,8 +95,9 @@ def _choices(given: Mapping[str, str | None], evaluation: tuple[str, ...], fill:
     texts: dict[str, str] = {}
     for word in fill:
         name, equals, text = word.partition("=")
-        texts[name.strip().strip("{}").strip()] = text
-        if not equals:
+        name = name.strip().strip("{}").strip()
+        texts[name] = text
+        if not (name and equals):
             problems.append(Problem("choose.bad-fill", {"text": word}))
     if problems:
         raise FinetuiError(problems, USAGE)

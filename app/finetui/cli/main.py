@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -199,7 +200,10 @@ def _options(context: click.Context | None) -> list[str]:
 def _system_problem(error: OSError) -> Problem:
     code = "cli.disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cli.system"
     file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else "–"
-    return Problem(code, {"error": error.strerror or str(error)}, file)
+    there = Path(file)
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    return Problem(code, {"error": error.strerror or str(error), "there": str(there)}, file)
 
 
 def _crash_problem(error: Exception) -> Problem:

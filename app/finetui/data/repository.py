@@ -70,7 +70,10 @@ def _configured(folder: Path, configs: Any, files: Sequence[str]) -> list[Split]
                 wanted = [re.compile(_regex(f"{inside}/{each}" if inside else each)) for each in patterns]
                 found[split] = [file for file in files if any(each.fullmatch(file) for each in wanted)]
         empty = [split for split, chosen in found.items() if not chosen]
-        problems += [Problem("sources.empty-split", {"config": name, "split": split}, card) for split in empty]
+        problems += [
+            Problem("sources.empty-split", {"config": name, "split": split, "folder": str(folder)}, card)
+            for split in empty
+        ]
         held = {split: chosen for split, chosen in found.items() if chosen}
         splits += _as_splits(folder, name, held, _is_default(config))
     if not splits:
@@ -144,7 +147,7 @@ def is_beside(path: Path) -> bool:
 
 
 def below(folder: Path) -> list[Path]:
-    """Everything in a folder and its subfolders that is no folder, and links to folders, which are not followed; sorted.
+    """The files in a folder and its subfolders, and links to folders, which are not followed; sorted.
 
     Raises FinetuiError with each folder that cannot be looked into and each link that leads nowhere: it may be data.
     """

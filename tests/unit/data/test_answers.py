@@ -84,6 +84,26 @@ def test_an_interrupted_conversion_leaves_nothing_half_written(number: int, code
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_where_nothing_can_be_written_the_next_command_looks_at_what_is_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = put(tmp_path / "x", ALPACA)
+    (tmp_path / "out" / "data.jsonl").mkdir(parents=True)
+    for out, there in ((source / "deep" / "er", source), (tmp_path / "out", tmp_path / "out")):
+        assert run(["convert", str(source), "--out", str(out), "--json"]) == 3
+        (problem,) = json.loads(capfd.readouterr().out)["errors"]
+        assert (problem["code"], problem["next"]) == ("cli.system", f"ls -ld {there}")
+
+
+@pytest.mark.parametrize("fill", ["name", "=Milo", "{{}}=Milo", ""])
+def test_a_text_for_no_placeholder_is_a_usage_error(
+    fill: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["convert", str(put(tmp_path / "x", ALPACA)), "--out", str(tmp_path / "out"), "--fill", fill, "--json"]
+    assert run(arguments) == 2
+    assert [each["code"] for each in json.loads(capfd.readouterr().out)["errors"]] == ["choose.bad-fill"]
+
+
 @pytest.mark.parametrize("name", ["data.jsonl", "rejected.jsonl"])
 def test_a_full_disk_is_named_by_the_file_that_found_it_so(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

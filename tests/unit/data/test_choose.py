@@ -263,6 +263,15 @@ def test_what_cannot_be_had_is_refused(hundred: Path, tmp_path: Path) -> None:
     assert refused(hundred, evaluation=[hundred]) == ["choose.nothing-left"]
 
 
+def test_what_leaves_nothing_to_train_names_what_to_change(hundred: Path) -> None:
+    with pytest.raises(FinetuiError) as caught:
+        choose(hundred, Choosing(min_tokens=10), count=lambda _: 9)
+    assert caught.value.problems[0].next() == "finetui recipes explain min_tokens"
+    with pytest.raises(FinetuiError) as caught:
+        choose(hundred, evaluation=[hundred])
+    assert caught.value.problems[0].next() == "finetui convert --help"
+
+
 def test_data_and_evaluation_data_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
     assert refused(tmp_path / "a", evaluation=[tmp_path / "b"]) == ["data.no-such-path", "data.no-such-path"]
 

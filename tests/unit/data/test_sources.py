@@ -110,7 +110,8 @@ def test_nothing_of_a_folder_is_passed_over_without_a_word(tmp_path: Path) -> No
     os.mkfifo(folder / "pipe.jsonl")
     files, (note,) = find_files([folder])
     assert [found.file.path.name for found in files] == ["one.jsonl"]
-    assert "linked" in note.text("en") and "pipe.jsonl" in note.text("en")
+    assert "linked" in note.text("en")
+    assert "pipe.jsonl" in note.text("en")
     (folder / "two.jsonl").symlink_to("gone.jsonl")
     (folder / "README.md").symlink_to("gone.md")
     error = refused(folder)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetui.core.errors import FinetuiError, Problem
+from finetui.core.errors import FinetuiError, Problem, ShellWords
 from finetui.data.choose.choosing import NEAR, Choosing
 from finetui.data.choose.facts import Fact, Facts, Hasher
 from finetui.data.choose.groups import Grouping
-from finetui.data.choose.rules import TOO_LONG, TOO_SHORT, draw_samples, drop_duplicates, drop_leaks, weigh
+from finetui.data.choose.rules import NOT_DRAWN, TOO_LONG, TOO_SHORT, draw_samples, drop_duplicates, drop_leaks, weigh
 from finetui.data.choose.split import split
 from finetui.data.duplicates import Spot
 from finetui.data.found import PARTS, TRAIN
@@ -21,6 +21,8 @@ from finetui.data.reader import FileReport, Input, Record
 Count = Callable[[Mapping[str, Any]], int | None]
 """Tokens of a record, None where they cannot be counted."""
 _NO_SPOT = Spot(0, 0, 0, 0)
+_KNOBS = {TOO_LONG: "max_tokens", TOO_SHORT: "min_tokens", NOT_DRAWN: "max_samples"}
+"""The knob that drops rows for a reason; the others are flags."""
 
 
 @dataclass(frozen=True)
@@ -138,4 +140,6 @@ def _refuse_nothing(facts: Facts) -> None:
     counts = [(part, why, rows) for part, why, rows, _ in facts.counts()]
     dropped = ", ".join(f"{why} {rows}" for _, why, rows in counts if why)
     if dropped and not any(part == TRAIN and why is None for part, why, _ in counts):
-        raise FinetuiError(Problem("choose.nothing-left", {"rows": facts.rows, "dropped": dropped}))
+        most = max((rows, why) for _, why, rows in counts if why)[1]
+        way = ShellWords(f"recipes explain {_KNOBS[most]}" if most in _KNOBS else "convert --help")
+        raise FinetuiError(Problem("choose.nothing-left", {"rows": facts.rows, "dropped": dropped, "way": way}))
