@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 2
 _OTHERS = 3
+_FILES = 12
 
 
 def describe(inspection: Inspection) -> Table:
@@ -40,7 +41,10 @@ def describe(inspection: Inspection) -> Table:
     _add_list(table, t("data.label-also"), [_with_flags(*other) for other in others])
     if inspection.question:
         _add_question(table, inspection.question)
-    _add_list(table, t("data.label-file"), [_file(file) for file in contract["files"]])
+    files = [_file(file) for file in contract["files"][:_FILES]]
+    if (beyond := len(contract["files"]) - _FILES) > 0:
+        files.append(t("data.label-more-files", count=beyond))
+    _add_list(table, t("data.label-file"), files)
     if command := inspection.next():
         add_fact(table, t("sources.label-next"), command, "bold")
     for problem in contract["problems"]:

@@ -133,7 +133,15 @@ class Inspection:
         return Problem("data.unknown-columns", facts, report.file.name)
 
     def _formats(self) -> str:
-        return "; ".join(f"{one_line(r.file.name)}: {r.detection.format or '?'}" for r in self.input.files[:8])
+        """The first file of each layout and how many are like it, the layout of the fewest files first."""
+        kinds: dict[str, list[str]] = {}
+        for report in self.input.files:
+            kinds.setdefault(report.detection.format or "?", []).append(report.file.name)
+        found = sorted(kinds.items(), key=lambda kind: len(kind[1]))
+        return "; ".join(
+            f"{one_line(names[0])}: {layout}" + (f" (+{len(names) - 1})" if names[1:] else "")
+            for layout, names in found
+        )
 
 
 @dataclass(frozen=True)

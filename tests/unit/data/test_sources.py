@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from finetui.cli.main import run
 from finetui.core.errors import BAD_INPUT, USAGE, FinetuiError
 from finetui.data import convert, inspect
 from finetui.data.sources import find_files
@@ -193,6 +194,16 @@ def test_files_of_different_layouts_are_named_and_not_converted(tmp_path: Path) 
     (problem,) = conversion.refusals()
     assert "one.jsonl: alpaca" in problem.message("en")
     assert "two.jsonl: sharegpt" in problem.message("en")
+
+
+def test_the_one_file_of_another_layout_is_named_among_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(20):
+        put(tmp_path / f"a{number}.jsonl", ALPACA)
+    assert run(["inspect", str(tmp_path), "--plain"]) == 0
+    assert "and 8 more" in capsys.readouterr().out
+    put(tmp_path / "z.jsonl", SHAREGPT)
+    (problem,) = inspect([tmp_path]).refusals()
+    assert f"{tmp_path / 'z.jsonl'}: sharegpt; {tmp_path / 'a0.jsonl'}: alpaca (+19)" in problem.message("en")
 
 
 def test_a_converted_folder_is_read_again_as_what_it_is(tmp_path: Path) -> None:
