@@ -141,6 +141,8 @@ def run(arguments: Sequence[str]) -> int:
         _show([_usage_problem(error)], as_json)
         return USAGE
     except (KeyboardInterrupt, click.exceptions.Abort):
+        if as_json:
+            print_json({"errors": [Problem("cli.interrupted").to_json()]})
         print(t("cli.interrupted"), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

@@ -84,6 +84,17 @@ def test_an_interrupted_conversion_leaves_nothing_half_written(number: int, code
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_an_interrupted_command_still_answers_with_one_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finetui.data.inspect", interrupted)
+    assert run(["inspect", str(put(tmp_path / "x", ALPACA)), "--json"]) == 130
+    assert [each["code"] for each in json.loads(capfd.readouterr().out)["errors"]] == ["cli.interrupted"]
+
+
 def test_where_nothing_can_be_written_the_next_command_looks_at_what_is_there(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
