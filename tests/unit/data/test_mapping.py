@@ -357,6 +357,11 @@ def test_columns_of_unknown_names_go_by_their_length(tmp_path: Path) -> None:
     assert suggest([]) is None
 
 
+def test_rows_inside_one_object_are_not_suggested_as_one_conversation() -> None:
+    rows = [{"instruction": f"ask {number}", "output": f"say {number}"} for number in range(9)]
+    assert suggest([{"version": "1.0", "data": rows}]) is None
+
+
 def test_inspect_names_the_command_that_maps_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = put(tmp_path / "rows.jsonl", [{"my_problem": "How?", "my_solution": "So."}] * 3)
     assert run(["inspect", str(path), "--json"]) == 0

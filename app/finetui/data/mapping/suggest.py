@@ -74,7 +74,9 @@ class _Leaf:
 def suggest(rows: Sequence[Any]) -> str | None:
     """A line for `--map` that is likely right for rows of no known layout; None where nothing suggests itself."""
     leaves = _leaves(rows[:_ROWS])
-    found = _written(rows[:_ROWS], leaves) or _spoken(leaves) or _named(leaves) or _longest(leaves)
+    # questions and answers in the list of a lone object are rows of their own as likely as turns of one conversation
+    named = _named(leaves if len(rows) > 1 else [leaf for leaf in leaves if not leaf.list])
+    found = _written(rows[:_ROWS], leaves) or _spoken(leaves) or named or _longest(leaves)
     return ",".join(f"{part}={leaf}" for part, leaf in found.items()) or None
 
 
