@@ -48,7 +48,7 @@ def convert(
         raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)
     out.mkdir(parents=True, exist_ok=True)
     if not read.converts:
-        for _ in read.read():
+        for _ in read.lines():
             pass
         _remove_earlier(out, ())
         conversion = Conversion(Inspection(read), out, None, accept_rejected)

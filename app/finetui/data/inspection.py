@@ -16,6 +16,6 @@ def inspect(specs: Sequence[Spec], reading: Reading = AS_DETECTED) -> Inspection
     Raises FinetuiError where a file cannot be read, or where the data does not serve the stage it is wanted for.
     """
     read = open_input(specs, reading)
-    for _ in read.read():
+    for _ in read.lines():
         pass
     return Inspection(read)

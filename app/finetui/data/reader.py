@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -20,7 +20,6 @@ from finetui.data.problems import (
     RowProblem,
     Saying,
     Tally,
-    are_clean,
     text_notes,
 )
 from finetui.data.reading import AS_DETECTED, Reading
@@ -28,7 +27,7 @@ from finetui.data.repeats import Repeats
 from finetui.data.sample import take
 from finetui.data.sources import Spec, blamed, find_files
 from finetui.data.streams import opened
-from finetui.data.turning import Turned, turn
+from finetui.data.turning import Batch, turn
 
 REJECTED_LIMIT = 0.01
 """More than this share of rows set aside needs a yes."""
@@ -153,13 +152,33 @@ class Input:
 
         Raises FinetuiError where a file cannot be read to its end; every such file is named.
         """
-        problems: list[Problem] = []
         repeats = Repeats([report.file.name for report in self.files], self.similarity)
+        for file, batch in self._batches(repeats):
+            yield from self._settled(file, batch, repeats, on_rejected)
+
+    def lines(self, on_rejected: Aside = None) -> Iterator[bytes]:
+        """The same as blocks of lines of data.jsonl: next to nothing is done for a row that has nothing to tell.
+
+        Raises FinetuiError as `read` does.
+        """
+        repeats = Repeats([report.file.name for report in self.files], self.similarity)
+        for file, batch in self._batches(repeats):
+            if batch.bare and batch.clean and repeats.none_in(batch.bodies):
+                self.files[file].total += len(batch.rows)
+                self.files[file].usable += len(batch.rows)
+                yield batch.lines
+            else:
+                yield b"".join([record.line for record in self._settled(file, batch, repeats, on_rejected)])
+
+    def _batches(self, repeats: Repeats) -> Iterator[tuple[int, Batch]]:
+        """The rows of every file that is converted, with the index of the file; the others are counted alone."""
+        problems: list[Problem] = []
         for number, report in enumerate(self.files):
             self.current = report
             try:
                 if self.converts:
-                    yield from self._records(number, repeats, on_rejected)
+                    for batch in self._turned(report):
+                        yield number, batch
                 else:
                     self._count(report)
             except FinetuiError as error:
@@ -173,34 +192,30 @@ class Input:
         if empty:
             raise FinetuiError(Problem("data.no-rows", {}, name) for name in empty)
 
-    def _records(self, file: int, repeats: Repeats, aside: Aside) -> Iterator[Record]:
-        report = self.files[file]
+    def _turned(self, report: FileReport) -> Iterator[Batch]:
         adapter = report.detection.adapter
         assert adapter is not None
         with opened(report.file.path, report.file.name) as source:
             found = rows(report.file, source.stream)
             for batch in turn(adapter.expand(found) if adapter.expand else found, adapter.convert):
                 self._tell_progress(source.position)
-                yield from self._settled(batch, file, repeats, aside)
+                yield batch
             report.sha256 = source.sha256()
 
-    def _settled(self, batch: list[Turned], file: int, repeats: Repeats, aside: Aside) -> Iterator[Record]:
+    def _settled(self, file: int, batch: Batch, repeats: Repeats, aside: Aside) -> Iterator[Record]:
         """The records of a batch; what is to be told of its rows is counted on the way."""
         report = self.files[file]
         name, number, new = report.file.name, report.total, tuple.__new__  # as Place(…) does, in half the time
-        bodies = [turned[1] for turned in batch if turned[1]]
-        clean = are_clean(b"".join(bodies))
-        are_new = repeats.none_in(bodies)
-        report.total += len(batch)
-        report.usable += len(batch)
-        for record, body, meta, plain, notes, raw, line, byte in batch:
+        clean, are_new = batch.clean, repeats.none_in(batch.bodies)
+        report.total += len(batch.rows)
+        report.usable += len(batch.rows)
+        for record, body, meta, plain, noted, raw, line, byte in batch.rows:
             number += 1
             place = new(Place, (name, number, line, byte))
             try:
                 if type(record) is RowProblem:
                     raise record.with_traceback(None)
-                if not (clean and plain):
-                    notes += text_notes(body, clean, plain)
+                notes = noted if clean and plain else [*noted, *text_notes(body, clean, plain)]
             except RowProblem as problem:
                 report.usable -= 1
                 self.tally.add(problem.code, problem.detail, place)
@@ -208,7 +223,7 @@ class Input:
                     aside(Rejected(place, problem.code, problem.detail, raw))
                 continue
             if not are_new and repeats.is_one(body, record, file, place):
-                notes.append((DUPLICATE, ""))
+                notes = [*notes, (DUPLICATE, "")]
             if notes:
                 report.repaired += _tell(notes, self.tally, place)
             written = b'%b,"meta":%b}\n' % (body[:-2], meta) if meta else body
@@ -252,7 +267,7 @@ def open_input(specs: Sequence[Spec], reading: Reading = AS_DETECTED, evaluation
     return Input(reports, notes, tuple(map(str, specs)), filling=filling)
 
 
-def _tell(notes: Iterable[Note], tally: Tally, place: Place) -> int:
+def _tell(notes: Sequence[Note], tally: Tally, place: Place) -> int:
     """Count a row's notes; 1 where the row was repaired, else 0."""
     repaired = 0
     for code, detail in notes:

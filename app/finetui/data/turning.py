@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from finetui.data.formats.layout import Convert
 from finetui.data.parsing import Repaired, dump, dump_line, has_wide_number, load_exactly, may_hold_wide_number
-from finetui.data.problems import REPAIRED, Note, RowProblem, are_plain
+from finetui.data.problems import REPAIRED, Note, RowProblem, are_clean, are_plain
 from finetui.data.splitter import Row
 
 _BATCH_BYTES = 1 << 14
 
 
-Turned = tuple[Any, bytes, bytes, bool, list[Note], bytes, int | None, int | None]
+Turned = tuple[Any, bytes, bytes, bool, Sequence[Note], bytes, int | None, int | None]
 """One row as it turned out, for speed no class: the record, or the RowProblem that sets the row aside; the record as a
 line of JSON, without its meta, and its meta as JSON, each empty where there is none; what `are_plain` says of it; its
 notes; the raw row, its line and byte."""
 
 
-def turn(rows: Iterable[Row], convert: Convert) -> Iterator[list[Turned]]:
+@dataclass(slots=True)
+class Batch:
+    """Rows one after another."""
+
+    rows: list[Turned] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """The records, each as a line of JSON without its meta."""
+    bare: bool = True
+    """Whether every row is a record of plain texts, without meta or notes."""
+    lines: bytes = b""
+    """The bodies as one."""
+    clean: bool = False
+    """What `are_clean` says of them."""
+
+    def closed(self) -> Batch:
+        """The same, complete."""
+        self.lines = b"".join(self.bodies)
+        self.clean = are_clean(self.lines)
+        return self
+
+
+def turn(rows: Iterable[Row], convert: Convert) -> Iterator[Batch]:
     """Every row as it turned out, in order; an error with which the rows break off comes after those before it."""
-    batch: list[Turned] = []
-    size = 0
+    batch, size = Batch(), 0
+    notes: list[Note] = []
     try:
         for value, raw, line, byte in rows:
-            notes: list[Note] = []
             try:
                 record = convert(value, notes) if type(value) is dict else _other(value, convert, notes)
-                plain = len(record) == 1 and "messages" in record and are_plain(record["messages"])
-                if plain:
-                    body, meta = dump_line(record), b""
+                if len(record) == 1 and "messages" in record and are_plain(record["messages"]):
+                    body, meta, plain = dump_line(record), b"", True
                 else:
                     record, body, meta, plain = _checked(record, value, raw, convert, notes)
+                batch.bodies.append(body)
             except RowProblem as problem:
-                batch.append((problem, b"", b"", False, notes, raw, line, byte))
-                size += len(raw)
-            else:
-                batch.append((record, body, meta, plain, notes, raw, line, byte))
-                size += len(body)
+                record, body, meta, plain = problem, b"", b"", False
+                notes.clear()
+            if notes or meta or not plain:
+                batch.bare = False
+            batch.rows.append((record, body, meta, plain, tuple(notes), raw, line, byte))
+            notes.clear()
+            size += len(body) or len(raw)
             if size >= _BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
+                yield batch.closed()
+                batch, size = Batch(), 0
     except Exception:
-        yield batch
+        yield batch.closed()
         raise
-    yield batch
+    yield batch.closed()
 
 
 def _other(value: Any, convert: Convert, notes: list[Note]) -> Any:

@@ -55,7 +55,7 @@ def _write_all(selection: Selection, out: Path, on_rejected: Callable[[Rejected]
     with hashed_file(out / written.name) as file:
         write = file.lines.write
         for read in selection.inputs:
-            for record in read.read(on_rejected):
-                write(record.line)
+            for block in read.lines(on_rejected):
+                write(block)
     written.rows, written.sha256 = selection.outcome.usable, file.sha256
     return written
