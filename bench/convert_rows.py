@@ -27,7 +27,6 @@ _TEXT = 400_000
 class Shape(NamedTuple):
     """One kind of file."""
 
-    rows: int
     write: Callable[[Path, int], None]
     bare: Callable[[Path, Path], None]
 
@@ -152,11 +151,15 @@ def bare_tools(source: Path, out: Path) -> None:
 
 
 SHAPES = {
-    "belle": Shape(500_000, write_belle, bare_belle),
-    "sharegpt": Shape(100_000, write_sharegpt, bare_sharegpt),
-    "tools": Shape(100_000, write_tools, bare_tools),
+    "belle": Shape(write_belle, bare_belle),
+    "sharegpt": Shape(write_sharegpt, bare_sharegpt),
+    "tools": Shape(write_tools, bare_tools),
 }
 
 
 if __name__ == "__main__":
-    SHAPES[sys.argv[1]].bare(Path(sys.argv[2]), Path(sys.argv[3]))
+    what, shape, source, out = sys.argv[1:]
+    if what == "make":
+        SHAPES[shape].write(Path(out), int(source))
+    else:
+        SHAPES[shape].bare(Path(source), Path(out))
