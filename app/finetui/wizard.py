@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from finetui.bundles.lock import Locked, write_bundle
 from finetui.bundles.plan import LockPlan, bundle_name
 from finetui.core import jobs
 from finetui.core.encode import Template, load_template, load_tokenizer
-from finetui.core.errors import FinetuiError, Problem
+from finetui.core.errors import FinetuiError, Problem, ShellWords
 from finetui.core.jobs import Progress
 from finetui.core.knobs import locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
@@ -19,12 +20,13 @@ from finetui.data.choose.chosen import ChosenRecords, open_datasets
 from finetui.data.choose.tokens import token_counter
 from finetui.data.profile import profile
 from finetui.data.reading import AS_DETECTED, Reading
+from finetui.data.results import Inspection
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_model
 from finetui.models.identify import identify
 from finetui.models.weights import read_weights
-from finetui.recipes.recipe import load_recipe
+from finetui.recipes.recipe import Recipe, load_recipe
 from finetui.recipes.resolve import Settings, resolve
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     choosing = wrong.attempt(lambda: Choosing.of(asked))
     if draft.out.exists():
         wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
+    if recipe and inputs and (stage := Inspection(inputs[0]).stage) != recipe.stage:
+        wrong.problems.append(_other_stage(recipe, stage, draft))
     wrong.judge()
     assert recipe is not None
     assert overrides is not None
@@ -120,6 +124,12 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
 def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:
     tokenizer = load_tokenizer(folder)
     return tokenizer, load_template(folder, tokenizer, choice)
+
+
+def _other_stage(recipe: Recipe, stage: str | None, draft: Draft) -> Problem:
+    """The refusal of data that serves another stage than the recipe trains."""
+    facts = {"stage": stage or "–", "recipe": recipe.name, "wanted": recipe.stage}
+    return Problem("recipes.other-stage", {**facts, "data": ShellWords(shlex.join(draft.data))}, draft.data[0])
 
 
 def _with_reasons(chosen: Mapping[str, Any] | None, settings: Settings) -> Mapping[str, Any] | None:

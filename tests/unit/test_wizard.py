@@ -14,6 +14,7 @@ import pytest
 from finetui.bundles.verify import verify
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
+from finetui.data import Reading
 from finetui.wizard import Draft, lock
 from tests.tiny import make_tiny_model
 
@@ -136,3 +137,14 @@ def test_names_that_are_no_text_are_locked_harmlessly(draft: Draft, tmp_path: Pa
     read = json.loads(text)
     assert (read["model"]["name"], read["data"]["sources"][0]["name"]) == ("model�", "x��.jsonl")
     assert verify(out)["ok"]
+
+
+def test_data_for_another_stage_than_the_recipe_trains_is_refused(draft: Draft, tmp_path: Path) -> None:
+    text = tmp_path / "books.jsonl"
+    text.write_text("\n".join(json.dumps({"text": f"The {n}th chapter tells of the sea."}) for n in range(9)))
+    assert codes(replace(draft, data=(str(text),))) == ["recipes.other-stage"]
+    pairs = tmp_path / "pairs.jsonl"
+    row = {"prompt": "Where is it?", "chosen": "In Oslo.", "rejected": "Who knows."}
+    pairs.write_text("\n".join(json.dumps({**row, "prompt": f"Where is {n}?"}) for n in range(9)))
+    assert codes(replace(draft, data=(str(pairs),))) == ["recipes.other-stage"]
+    assert locked(replace(draft, data=(str(pairs),), reading=Reading(stage="sft")))["data"]["train"]["rows"] == 9
