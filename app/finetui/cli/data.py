@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from finetui.cli.choose_options import Choices, choose_options, token_counter_of
 from finetui.cli.chosen import add_parts
 from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.data_options import data_argument, reading_options
 from finetui.cli.describe import describe
 from finetui.cli.preview import preview_command
+from finetui.cli.reading import reading_shown
 from finetui.core.errors import BAD_INPUT, DONE, render, render_warnings
 
 if TYPE_CHECKING:
@@ -23,14 +26,26 @@ __all__ = ["convert_command", "inspect_command", "preview_command"]
 @command("inspect")
 @data_argument
 @option("--other-tools", is_flag=True, help_code="elsewhere.opt-other-tools")
+@option(
+    "--near-duplicates",
+    "similarity",
+    type=click.FloatRange(0.5, 1),
+    is_flag=False,
+    flag_value=0.8,
+    metavar="[SHARE]",
+    help_code="reading.opt-near-duplicates",
+)
 @reading_options
-def inspect_command(output: Output, paths: tuple[str, ...], other_tools: bool, reading: Reading) -> int:
+def inspect_command(
+    output: Output, paths: tuple[str, ...], other_tools: bool, similarity: float | None, reading: Reading
+) -> int:
     """Say what the data is, why, and what is wrong with it."""
     from finetui.cli.elsewhere import show
     from finetui.data import inspect
     from finetui.data.elsewhere import compare
 
-    inspection = inspect(paths, reading)
+    with reading_shown(output) as on_progress:
+        inspection = inspect(paths, reading, similarity=similarity, on_progress=on_progress)
     comparisons = compare(inspection.input.files) if other_tools else []
     told = {"other_tools": [comparison.to_json() for comparison in comparisons]} if other_tools else {}
     output.result({**inspection.to_json(), **told})
@@ -63,15 +78,17 @@ def convert_command(
     from finetui.data.choose.choosing import Choosing
 
     choosing = Choosing.of(choices.values())
-    conversion = convert(
-        paths,
-        out,
-        replace(reading, fill=choices.fill),
-        choosing,
-        evaluation=choices.evaluation,
-        count=token_counter_of(model, template) if choosing.counts_tokens else None,
-        accept_rejected=accept_rejected,
-    )
+    with reading_shown(output) as on_progress:
+        conversion = convert(
+            paths,
+            out,
+            replace(reading, fill=choices.fill),
+            choosing,
+            evaluation=choices.evaluation,
+            count=token_counter_of(model, template) if choosing.counts_tokens else None,
+            accept_rejected=accept_rejected,
+            on_progress=on_progress,
+        )
     output.result(conversion.to_json())
     if not output.json:
         table = describe(conversion.inspection)

@@ -16,7 +16,7 @@ from finetui.data.choose.parts import write_parts
 from finetui.data.choose.report import report, warnings
 from finetui.data.choose.selection import Selection
 from finetui.data.found import PART_FILES, TRAIN
-from finetui.data.reader import Rejected, open_input
+from finetui.data.reader import Progress, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Conversion, Inspection
 from finetui.data.sources import Spec
@@ -34,6 +34,7 @@ def convert(
     evaluation: Sequence[Spec] = (),
     count: Count | None = None,
     accept_rejected: bool = False,
+    on_progress: Progress | None = None,
 ) -> Conversion:
     """Convert the data that `specs` name into the folder `out`; data that is no training data gets report.json alone.
 
@@ -43,6 +44,7 @@ def convert(
     cannot be had of these rows; OSError where `out` cannot be written.
     """
     read = open_input(specs, reading, evaluation)
+    read.on_progress = on_progress
     written = [out / name for name in (*_ROWS, _REPORT)]
     if eaten := [file for file in read.files if any(_is_same(file.file.path, path) for path in written)]:
         raise FinetuiError(Problem("data.out-is-input", {"out": str(out)}, report.file.name) for report in eaten)
