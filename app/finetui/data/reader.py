@@ -173,10 +173,11 @@ class Input:
     def _batches(self, repeats: Repeats) -> Iterator[tuple[int, Batch]]:
         """The rows of every file that is converted, with the index of the file; the others are counted alone."""
         problems: list[Problem] = []
+        converts = self.converts
         for number, report in enumerate(self.files):
             self.current = report
             try:
-                if self.converts:
+                if converts:
                     for batch in self._turned(report):
                         yield number, batch
                 else:
