@@ -87,7 +87,7 @@ def test_an_interrupted_conversion_leaves_nothing_half_written(number: int, code
 def test_an_interrupted_command_still_answers_with_one_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("finetui.data.inspect", interrupted)
