@@ -18,7 +18,7 @@ from finetui.core.knobs import locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.chosen import ChosenRecords, open_datasets
 from finetui.data.choose.tokens import token_counter
-from finetui.data.profile import profile
+from finetui.data.profile.profiles import profile
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
 from finetui.hardware.kind import hardware_kind, torch_build

@@ -13,7 +13,7 @@ from finetui.bundles.encoding import PartRecord, encoded_parts
 from finetui.bundles.rows import UNTRAINED, PartWriter, Row
 from finetui.core.encode import EncodeError, Template
 from finetui.core.errors import FinetuiError, Problem
-from finetui.data.found import TEST, TRAIN, VALIDATION
+from finetui.data.sources.found import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from finetui.data.lengths import spread, total
+from finetui.data.profile.lengths import spread, total
 
 if TYPE_CHECKING:
     import pyarrow

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from finetui.data import Inspection
-    from finetui.data.readings import Question
+    from finetui.data.detection.readings import Question
 
 _EXAMPLES = 2
 _OTHERS = 3

@@ -75,7 +75,7 @@ def _show_statistics(
 ) -> int:
     from finetui.cli.stages import Stages
     from finetui.cli.statistics import describe_statistics
-    from finetui.data.statistics import statistics
+    from finetui.data.profile.statistics import statistics
     from finetui.hardware.probe import usable_cores
 
     with Stages(output) as stages:

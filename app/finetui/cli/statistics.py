@@ -14,8 +14,8 @@ from finetui.core.text import one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from finetui.data.lengths import Cut
-    from finetui.data.statistics import Statistics
+    from finetui.data.profile.lengths import Cut
+    from finetui.data.profile.statistics import Statistics
 
 _BAR = 24
 """Characters of the longest bar."""
@@ -59,7 +59,7 @@ def _add_rows(table: Table, found: Statistics) -> None:
 
 
 def _add_lengths(table: Table, found: Statistics) -> None:
-    from finetui.data import lengths as figures
+    from finetui.data.profile import lengths as figures
 
     tokens, trained = found.lengths.tokens, found.lengths.trained
     shown = {}
@@ -84,7 +84,7 @@ def _add_lengths(table: Table, found: Statistics) -> None:
 
 def _add_cuts(table: Table, found: Statistics) -> None:
     """What the cutoff loses that was asked about; of the usual ones a line each."""
-    from finetui.data import lengths as figures
+    from finetui.data.profile import lengths as figures
 
     trained = max(1, figures.total(found.lengths.trained))
     for number, cut in enumerate(found.cuts()):
@@ -110,7 +110,7 @@ def _add_loss(table: Table, cut: Cut, trained: int) -> None:
 
 
 def _add_odd(table: Table, found: Statistics) -> None:
-    from finetui.data.statistics import ODD
+    from finetui.data.profile.statistics import ODD
 
     for code in ODD:
         odd = found.odd(code)
@@ -153,7 +153,7 @@ def _percent(low: float, high: float) -> str:
 
 
 def _spread(counts: Counter[int]) -> str:
-    from finetui.data.lengths import percentile
+    from finetui.data.profile.lengths import percentile
 
     shown = {"p50": f"{percentile(counts, 0.5):,}", "p95": f"{percentile(counts, 0.95):,}"}
     return t("profile.spread", **shown, max=f"{max(counts):,}")

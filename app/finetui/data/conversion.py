@@ -15,11 +15,11 @@ from finetui.data.choose.decide import Count
 from finetui.data.choose.parts import write_parts
 from finetui.data.choose.report import report, warnings
 from finetui.data.choose.selection import Selection
-from finetui.data.found import PART_FILES, TRAIN
 from finetui.data.reader import Progress, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Conversion, Inspection
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
+from finetui.data.sources.found import PART_FILES, TRAIN
 
 _ROWS = (*PART_FILES.values(), "rejected.jsonl")
 _REPORT = "report.json"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from finetui.data.reader import Progress, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
 
 
 def inspect(

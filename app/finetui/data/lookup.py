@@ -9,7 +9,7 @@ from finetui.data.problems import Place
 from finetui.data.reader import Record, Rejected
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.records import iter_records
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
 
 
 def find_rows(

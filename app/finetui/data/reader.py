@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.data.choose.placeholders import Filling
-from finetui.data.containers import DataFile, rows
-from finetui.data.detect import Detection, detect
-from finetui.data.duplicates import DUPLICATE
-from finetui.data.found import FoundFile
+from finetui.data.detection.detect import Detection, detect
+from finetui.data.files.containers import DataFile, rows
+from finetui.data.files.sample import take
+from finetui.data.files.streams import opened
 from finetui.data.problems import (
     REPAIRED,
     SET_ASIDE,
@@ -23,10 +23,10 @@ from finetui.data.problems import (
     text_notes,
 )
 from finetui.data.reading import AS_DETECTED, Reading
-from finetui.data.repeats import Repeats
-from finetui.data.sample import take
-from finetui.data.sources import Spec, blamed, find_files
-from finetui.data.streams import opened
+from finetui.data.repeats.duplicates import DUPLICATE
+from finetui.data.repeats.tallies import Repeats
+from finetui.data.sources.find import Spec, blamed, find_files
+from finetui.data.sources.found import FoundFile
 from finetui.data.turning import Batch, turn
 
 REJECTED_LIMIT = 0.01

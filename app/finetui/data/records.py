@@ -8,11 +8,11 @@ from typing import Any
 
 from finetui.core.errors import FinetuiError
 from finetui.core.text import one_line
-from finetui.data.found import TRAIN
 from finetui.data.reader import FileReport, Input, Record, Rejected, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection, over_limit
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
+from finetui.data.sources.found import TRAIN
 
 
 @dataclass(frozen=True)

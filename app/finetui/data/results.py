@@ -11,9 +11,9 @@ from typing import Any
 
 from finetui.core.errors import BAD_INPUT, DONE, Problem, ShellWords
 from finetui.core.text import PATH_LIMIT, one_line
+from finetui.data.detection.readings import Alternative, Question
 from finetui.data.problems import SET_ASIDE, Saying
 from finetui.data.reader import REJECTED_LIMIT, FileReport, Input
-from finetui.data.readings import Alternative, Question
 
 
 @dataclass(frozen=True)

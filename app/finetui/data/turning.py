@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from finetui.data.files.parsing import Repaired, dump, dump_line, has_wide_number, load_exactly, may_hold_wide_number
+from finetui.data.files.splitter import Row
 from finetui.data.formats.layout import Convert
-from finetui.data.parsing import Repaired, dump, dump_line, has_wide_number, load_exactly, may_hold_wide_number
 from finetui.data.problems import REPAIRED, Note, RowProblem, are_clean, are_plain
-from finetui.data.splitter import Row
 
 _BATCH_BYTES = 1 << 14
 

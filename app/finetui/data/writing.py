@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from finetui.core.files import replacing
-from finetui.data.streams import BLOCK
+from finetui.data.files.streams import BLOCK
 
 
 class HashedFile(io.RawIOBase):

@@ -21,9 +21,9 @@ from pyarrow import ipc, parquet
 
 from finetui.core.errors import FinetuiError
 from finetui.data import convert, inspect
-from finetui.data.containers import identify, rows
-from finetui.data.sample import take
-from finetui.data.streams import opened
+from finetui.data.files.containers import identify, rows
+from finetui.data.files.sample import take
+from finetui.data.files.streams import opened
 from tests.unit.data.write import ALPACA, MESSAGES, put, records
 
 pytestmark = pytest.mark.unit

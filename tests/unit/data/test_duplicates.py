@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetui.data import convert, inspect
-from finetui.data.duplicates import Duplicates, Spot
-from finetui.data.near import NearDuplicates
+from finetui.data.repeats.duplicates import Duplicates, Spot
+from finetui.data.repeats.near import NearDuplicates
 from tests.unit.data.write import chat, jsonl, put, records
 
 pytestmark = pytest.mark.unit
@@ -70,7 +70,7 @@ def test_what_is_told_does_not_depend_on_where_keys_are_kept(tmp_path: Path, mon
     paths = [put(tmp_path / f"{part}.jsonl", [chat(f"q{n}", "a") for n in numbers[part::2]]) for part in range(2)]
     in_memory = told(paths)
     assert in_memory["duplicate"]["count"] == 700 - len(set(numbers))
-    monkeypatch.setattr("finetui.data.duplicates.Duplicates.__init__.__defaults__", (5,))
+    monkeypatch.setattr("finetui.data.repeats.duplicates.Duplicates.__init__.__defaults__", (5,))
     assert told(paths) == in_memory
 
 

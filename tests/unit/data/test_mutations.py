@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from finetui.core.errors import FinetuiError
 from finetui.data import Reading, convert, inspect
-from finetui.data.choice import STAGES
+from finetui.data.detection.choice import STAGES
 from finetui.data.formats import CONVERTED
 from tests.unit.data.write import ALPACA, CONTAINERS, MESSAGES, SHAREGPT, put
 

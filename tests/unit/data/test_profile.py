@@ -18,8 +18,9 @@ from finetui.cli.main import run
 from finetui.core import home
 from finetui.core.encode import Template, encode_rows, load_template, load_tokenizer
 from finetui.data import Place, Record, iter_records
-from finetui.data.languages import language
-from finetui.data.lengths import (
+from finetui.data.files.reservoir import Reservoir
+from finetui.data.profile.languages import language
+from finetui.data.profile.lengths import (
     Cut,
     Lengths,
     bins,
@@ -29,9 +30,8 @@ from finetui.data.lengths import (
     total,
     total_interval,
 )
-from finetui.data.measures import Measures
-from finetui.data.profile import Profile, profile
-from finetui.data.reservoir import Reservoir
+from finetui.data.profile.measures import Measures
+from finetui.data.profile.profiles import Profile, profile
 from tests.encoding import assistant, user
 
 pytestmark = pytest.mark.unit
@@ -222,7 +222,7 @@ def test_rows_are_measured_as_the_trainer_sees_them(tmp_path: Path, model: tuple
 def test_several_processes_come_to_the_same_figures(
     tmp_path: Path, model: tuple[Tokenizer, Template], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetui.data.profile._PIECE_BYTES", 1 << 13)
+    monkeypatch.setattr("finetui.data.profile.profiles._PIECE_BYTES", 1 << 13)
     rows = [*chats(300), chat("q", "a" * 5000), *chats(100)]
     alone = measured(tmp_path, rows, model)
     for kept in (home.folder("cache") / "profiles").iterdir():
@@ -276,7 +276,7 @@ def test_preference_rows_have_two_sides(tmp_path: Path, model: tuple[Tokenizer, 
 def test_figures_are_kept_by_content(
     tmp_path: Path, model: tuple[Tokenizer, Template], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetui.data.profile._PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr("finetui.data.profile.profiles._PIECE_BYTES", 1 << 14)
     rows = chats(200)
     before = measured(tmp_path, rows, model)
     encoded: list[int] = []

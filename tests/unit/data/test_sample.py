@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from finetui.data import Reading
-from finetui.data.containers import identify
-from finetui.data.sample import take
+from finetui.data.files.containers import identify
+from finetui.data.files.sample import take
 from tests.unit.data.write import put
 
 pytestmark = pytest.mark.unit

@@ -13,7 +13,7 @@ import pytest
 from finetui.cli.main import run
 from finetui.core.errors import BAD_INPUT, USAGE, FinetuiError
 from finetui.data import convert, inspect
-from finetui.data.sources import find_files
+from finetui.data.sources.find import find_files
 from tests.unit.data.write import ALPACA, MESSAGES, SHAREGPT, put, records
 
 pytestmark = pytest.mark.unit

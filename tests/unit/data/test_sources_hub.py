@@ -11,7 +11,7 @@ import pytest
 
 from finetui.core.errors import USAGE, FinetuiError
 from finetui.data import inspect
-from finetui.data.sources import find_files
+from finetui.data.sources.find import find_files
 from tests.unit.data.write import ALPACA, put
 
 pytestmark = pytest.mark.unit

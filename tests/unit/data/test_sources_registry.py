@@ -10,7 +10,7 @@ import pytest
 
 from finetui.core.errors import BAD_INPUT, USAGE, FinetuiError
 from finetui.data import convert, inspect
-from finetui.data.sources import find_files
+from finetui.data.sources.find import find_files
 from tests.unit.data.write import ALPACA, SHAREGPT, chat, put, records
 
 pytestmark = pytest.mark.unit

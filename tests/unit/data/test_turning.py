@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from finetui.core.errors import FinetuiError
 from finetui.data import Reading, convert, iter_records
-from finetui.data.parsing import has_wide_number, may_hold_wide_number
+from finetui.data.files.parsing import has_wide_number, may_hold_wide_number
 from finetui.data.reader import Rejected, open_input
 from tests.unit.data.write import MESSAGES, chat, jsonl, put, records
 

@@ -17,7 +17,7 @@ from finetui.data.reader import Input, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.records import DataSource
 from finetui.data.results import Inspection, over_limit
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
 
 
 def open_datasets(

@@ -12,11 +12,11 @@ from finetui.data.choose.facts import Fact, Facts, Hasher
 from finetui.data.choose.groups import Grouping
 from finetui.data.choose.rules import NOT_DRAWN, TOO_LONG, TOO_SHORT, draw_samples, drop_duplicates, drop_leaks, weigh
 from finetui.data.choose.split import split
-from finetui.data.duplicates import Spot
-from finetui.data.found import PARTS, TRAIN
-from finetui.data.near import NearDuplicates
-from finetui.data.parsing import dump
+from finetui.data.files.parsing import dump
 from finetui.data.reader import FileReport, Input, Record
+from finetui.data.repeats.duplicates import Spot
+from finetui.data.repeats.near import NearDuplicates
+from finetui.data.sources.found import PARTS, TRAIN
 
 Count = Callable[[Mapping[str, Any]], int | None]
 """Tokens of a record, None where they cannot be counted."""

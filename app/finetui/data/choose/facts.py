@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from finetui.core.errors import MACHINE, FinetuiError, Problem
-from finetui.data.found import PARTS
+from finetui.data.sources.found import PARTS
 
 _CACHE_KIB = 32 << 10
 _WAITING = 4096

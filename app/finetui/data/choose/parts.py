@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from finetui.data.choose.selection import Selection
-from finetui.data.found import PART_FILES, TRAIN
 from finetui.data.reader import Rejected
+from finetui.data.sources.found import PART_FILES, TRAIN
 from finetui.data.writing import hashed_file
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from finetui.data.detect import Detection
+from finetui.data.detection.detect import Detection
 from finetui.data.formats import Convert
 from finetui.data.problems import Note
 

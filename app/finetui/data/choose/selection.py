@@ -14,9 +14,9 @@ from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.decide import Count, Decision, decide
 from finetui.data.choose.facts import Fate
 from finetui.data.choose.rules import LEAK
-from finetui.data.found import TRAIN
 from finetui.data.problems import EXAMPLES
 from finetui.data.reader import FileReport, Input, Record, Rejected
+from finetui.data.sources.found import TRAIN
 
 
 class Chosen(NamedTuple):

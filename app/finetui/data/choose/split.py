@@ -9,7 +9,7 @@ from finetui.core.errors import FinetuiError, Problem
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.facts import Facts, Hasher, naming_the_disk, roots
 from finetui.data.choose.rules import POOL
-from finetui.data.found import PARTS, TEST, TRAIN, VALIDATION
+from finetui.data.sources.found import PARTS, TEST, TRAIN, VALIDATION
 
 
 def split(facts: Facts, choosing: Choosing, hasher: Hasher) -> None:

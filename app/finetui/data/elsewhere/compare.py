@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetui.core.text import PATH_LIMIT, one_line
-from finetui.data.containers import rows
 from finetui.data.elsewhere import llamafactory, trainers
 from finetui.data.elsewhere.tool import EFFECT_OF, EFFECTS, KEPT, STOPS, Judge, Table, Tool
-from finetui.data.parsing import Repaired
+from finetui.data.files.containers import rows
+from finetui.data.files.parsing import Repaired
+from finetui.data.files.streams import opened
 from finetui.data.problems import Place, RowProblem, Saying
 from finetui.data.reader import FileReport
-from finetui.data.streams import opened
 
 TOOLS: tuple[Tool, ...] = (llamafactory.TOOL, trainers.FASTCHAT, trainers.QWEN)
 

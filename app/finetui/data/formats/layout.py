@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from finetui.data.files.splitter import Row
 from finetui.data.problems import Note, Saying
-from finetui.data.splitter import Row
 
 Convert = Callable[[Any, list[Note]], dict[str, Any]]
 """A row to its canonical record; reported codes are appended to the notes.

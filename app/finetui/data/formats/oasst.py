@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from finetui.data.files.parsing import dump, load
+from finetui.data.files.splitter import Row
 from finetui.data.formats.chat import chat_record, full_message, meta_of
 from finetui.data.formats.columns import most_common
 from finetui.data.formats.forest import LONGEST, Forest, Node, threads
 from finetui.data.formats.layout import Adapter, Expand, Layout
 from finetui.data.formats.roles import ROLES
 from finetui.data.formats.rows import exact, made, taken_apart
-from finetui.data.parsing import dump, load
 from finetui.data.problems import Note, RowProblem, Saying, excerpt
-from finetui.data.splitter import Row
 
 _PARENTS = ("parent_id", "parent_message_id")
 _IDS = ("message_id", "user_message_id", "id")

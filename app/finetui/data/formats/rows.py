@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from finetui.data.files.parsing import Repaired, dump, has_wide_number, load_exactly
+from finetui.data.files.splitter import Row
 from finetui.data.formats.content import refuse_media
-from finetui.data.parsing import Repaired, dump, has_wide_number, load_exactly
 from finetui.data.problems import RowProblem, excerpt
-from finetui.data.splitter import Row
 
 
 def checked(row: Any, columns: Sequence[str]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from finetui.data.files.splitter import Row
 from finetui.data.formats.columns import fit_columns
 from finetui.data.formats.layout import Adapter, Layout
 from finetui.data.formats.rows import made, taken_apart
 from finetui.data.problems import Note, RowProblem, excerpt
-from finetui.data.splitter import Row
 
 
 def _recognise(row: Any) -> bool:

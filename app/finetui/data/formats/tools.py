@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from finetui.data.parsing import has_wide_number, may_hold_wide_number
+from finetui.data.files.parsing import has_wide_number, may_hold_wide_number
 from finetui.data.problems import REPAIRED, Note, RowProblem, excerpt
 
 

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any
 
 from finetui.core.errors import FinetuiError
+from finetui.data.files.parsing import Repaired, load
+from finetui.data.files.splitter import Splitter
 from finetui.data.formats.table import OF_A_REGISTRY
-from finetui.data.parsing import Repaired, load
 from finetui.data.problems import RowProblem
-from finetui.data.splitter import Splitter
 
 ARRAY, OBJECT, LINES, OBJECTS, KEYED = "json-array", "json-object", "jsonl", "json-objects", "json-keyed"
 _FEW_LINES = 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
-from finetui.data.containers import DataFile, identify
+from finetui.data.files.containers import DataFile, identify
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
 

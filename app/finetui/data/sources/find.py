@@ -13,12 +13,12 @@ from pathlib import Path
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.folders import open_folder
-from finetui.data.found import TRAIN, VALIDATION, Dataset, FoundFile, Search
-from finetui.data.hub import find_cached, is_hub_id, read_choice, snapshot_of, splits_of
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
-from finetui.data.registry import open_registered, read_registry
+from finetui.data.sources.folders import open_folder
+from finetui.data.sources.found import TRAIN, VALIDATION, Dataset, FoundFile, Search
+from finetui.data.sources.hub import find_cached, is_hub_id, read_choice, snapshot_of, splits_of
+from finetui.data.sources.registry import open_registered, read_registry
 
 Spec = str | Path
 """What a user may name as data."""

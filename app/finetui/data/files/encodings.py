@@ -7,7 +7,7 @@ import io
 import re
 from typing import IO, NamedTuple, cast
 
-from finetui.data.streams import BLOCK
+from finetui.data.files.streams import BLOCK
 
 UTF8, UTF8_BOM, UTF16_LE, UTF16_BE, GB18030 = "utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "gb18030"
 _MARKS = (

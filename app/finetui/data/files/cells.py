@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from finetui.data.parsing import dump
+from finetui.data.files.parsing import dump
+from finetui.data.files.splitter import Row
 from finetui.data.problems import RowProblem
-from finetui.data.splitter import Row
 
 if TYPE_CHECKING:
     import pyarrow

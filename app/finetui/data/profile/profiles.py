@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from finetui.core import home
 from finetui.core.files import canonical_json
 from finetui.core.parallel import in_order
+from finetui.data.files.reservoir import Reservoir
 from finetui.data.problems import Place
 from finetui.data.reader import Record
-from finetui.data.reservoir import Reservoir
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from finetui.core.encode import Template
-    from finetui.data.measures import Measures
+    from finetui.data.profile.measures import Measures
 
 Progress = Callable[[Mapping[str, Any]], None]
 _VERSION = 1
@@ -78,7 +78,7 @@ def profile(
 
     Raises what the records raise, and FinetuiError where the template does not come to an end.
     """
-    from finetui.data.measures import Measures, measurer
+    from finetui.data.profile.measures import Measures, measurer
 
     found = Profile(Measures())
     store = _Store(tokenizer, template)
@@ -158,7 +158,7 @@ class _Store:
 
     def get(self, key: str) -> Measures | None:
         """What a piece came to, where that is known."""
-        from finetui.data.measures import Measures
+        from finetui.data.profile.measures import Measures
 
         if self._folder is None:
             return None

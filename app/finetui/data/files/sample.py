@@ -13,14 +13,14 @@ from itertools import islice
 from typing import IO, Any
 
 from finetui.core.errors import FinetuiError
-from finetui.data import columnar
-from finetui.data.containers import COLUMNAR, TEXT, DataFile, rows, rows_of
-from finetui.data.encodings import UTF8, UTF8_BOM, as_utf8
-from finetui.data.parsing import Repaired
+from finetui.data.files import columnar
+from finetui.data.files.containers import COLUMNAR, TEXT, DataFile, rows, rows_of
+from finetui.data.files.encodings import UTF8, UTF8_BOM, as_utf8
+from finetui.data.files.parsing import Repaired
+from finetui.data.files.shapes import ARRAY, KEYED, LINES, OBJECTS
+from finetui.data.files.splitter import Row, Splitter
+from finetui.data.files.streams import Source, opened
 from finetui.data.problems import RowProblem
-from finetui.data.shapes import ARRAY, KEYED, LINES, OBJECTS
-from finetui.data.splitter import Row, Splitter
-from finetui.data.streams import Source, opened
 
 ROWS = 1000
 _WHOLE_BYTES = 4 << 20

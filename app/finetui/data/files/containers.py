@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import IO
 
 from finetui.core.errors import FinetuiError, Problem
-from finetui.data import columnar
-from finetui.data.delimited import Table, recognise, table_rows
-from finetui.data.encodings import GB18030, PLAIN, UTF8, UTF8_BOM, UTF16_BE, UTF16_LE, Encoding, as_utf8, decoded
-from finetui.data.encodings import recognise as encoding_of
-from finetui.data.lines import json_lines, text_lines, text_paragraphs
+from finetui.data.files import columnar
+from finetui.data.files.delimited import Table, recognise, table_rows
+from finetui.data.files.encodings import GB18030, PLAIN, UTF8, UTF8_BOM, UTF16_BE, UTF16_LE, Encoding, as_utf8, decoded
+from finetui.data.files.encodings import recognise as encoding_of
+from finetui.data.files.lines import json_lines, text_lines, text_paragraphs
+from finetui.data.files.shapes import ARRAY, KEYED, LINES, is_scalars, json_shape
+from finetui.data.files.splitter import Row, Splitter
+from finetui.data.files.streams import opened
 from finetui.data.problems import Saying
 from finetui.data.reading import AS_DETECTED, Reading
-from finetui.data.shapes import ARRAY, KEYED, LINES, is_scalars, json_shape
-from finetui.data.splitter import Row, Splitter
-from finetui.data.streams import opened
 
 PARQUET, ARROW, CSV, TSV, TEXT = "parquet", "arrow", "csv", "tsv", "text"
 COLUMNAR = frozenset({PARQUET, ARROW})

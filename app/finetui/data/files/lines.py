@@ -7,10 +7,10 @@ from typing import IO, Any
 
 import orjson
 
-from finetui.data.parsing import load, not_utf8
+from finetui.data.files.parsing import load, not_utf8
+from finetui.data.files.splitter import LONGEST_ROW, Row
+from finetui.data.files.streams import BLOCK
 from finetui.data.problems import RowProblem
-from finetui.data.splitter import LONGEST_ROW, Row
-from finetui.data.streams import BLOCK
 
 _BLANK = object()
 TOO_LONG = RowProblem("unparsable", f"longer than {LONGEST_ROW >> 20} MiB")

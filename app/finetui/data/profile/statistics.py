@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetui.core.errors import FinetuiError
-from finetui.data import lengths as figures
 from finetui.data.choose.choosing import EVERYTHING
 from finetui.data.choose.chosen import open_datasets
 from finetui.data.choose.selection import Outcome, Selection
-from finetui.data.found import TRAIN
-from finetui.data.lengths import Cut, Lengths
 from finetui.data.problems import EXAMPLES, Tally
-from finetui.data.profile import Profile, Progress, profile
+from finetui.data.profile import lengths as figures
+from finetui.data.profile.lengths import Cut, Lengths
+from finetui.data.profile.profiles import Profile, Progress, profile
 from finetui.data.reader import Input, open_input
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import over_limit
-from finetui.data.sources import Spec
+from finetui.data.sources.find import Spec
+from finetui.data.sources.found import TRAIN
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

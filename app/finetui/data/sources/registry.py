@@ -11,10 +11,10 @@ from typing import Any
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.nearest import nearest
 from finetui.core.text import one_line
-from finetui.data.folders import open_folder
-from finetui.data.found import Dataset, Search
-from finetui.data.hub import find_cached
-from finetui.data.repository import TRAIN
+from finetui.data.sources.folders import open_folder
+from finetui.data.sources.found import Dataset, Search
+from finetui.data.sources.hub import find_cached
+from finetui.data.sources.repository import TRAIN
 
 REGISTRY = "dataset_info.json"
 _HUBS = ("hf_hub_url", "ms_hub_url", "om_hub_url")

@@ -10,10 +10,10 @@ from typing import Any
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.containers import TEXT
-from finetui.data.found import PART_FILES, PARTS, TRAIN, Dataset, FoundFile, Search
-from finetui.data.hub import addresses, choose, snapshot_of, splits_of
-from finetui.data.repository import Split, below, is_beside
+from finetui.data.files.containers import TEXT
+from finetui.data.sources.found import PART_FILES, PARTS, TRAIN, Dataset, FoundFile, Search
+from finetui.data.sources.hub import addresses, choose, snapshot_of, splits_of
+from finetui.data.sources.repository import Split, below, is_beside
 
 _SKIPPED = frozenset({"data.empty-file", "data.binary"})
 _NO_DATA = frozenset({"PNG", "PDF", "GGUF"})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
-from finetui.data.spill import Spill
+from finetui.data.repeats.spill import Spill
 
 DUPLICATE = "duplicate"
 IN_MEMORY = 1 << 19

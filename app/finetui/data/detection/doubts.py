@@ -10,13 +10,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finetui.data.choice import Choice
+from finetui.data.detection.choice import Choice
+from finetui.data.detection.readings import Doubt, Option, Other, Question
 from finetui.data.formats import Adapter, flat_chat
 from finetui.data.formats.lead import is_turns
 from finetui.data.formats.prompts import REFERENCES
 from finetui.data.formats.roles import ROLES
 from finetui.data.problems import Saying
-from finetui.data.readings import Doubt, Option, Other, Question
 
 _SOME = 0.1
 _LETTERS = frozenset("ABCDEFGH")

@@ -10,7 +10,7 @@ from typing import Any
 from finetui.core.caches import hub_roots, modelscope_roots, snapshots
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.repository import DEFAULT, TRAIN, Split, repository_splits
+from finetui.data.sources.repository import DEFAULT, TRAIN, Split, repository_splits
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 

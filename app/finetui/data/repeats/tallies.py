@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetui.core.text import one_line
-from finetui.data.duplicates import DUPLICATE, Duplicates, Spot
 from finetui.data.problems import EXAMPLES, Place, Tally
+from finetui.data.repeats.duplicates import DUPLICATE, Duplicates, Spot
 
 if TYPE_CHECKING:
-    from finetui.data.near import NearDuplicates
+    from finetui.data.repeats.near import NearDuplicates
 
 NEAR_DUPLICATE = "near-duplicate"
 
@@ -26,7 +26,7 @@ class Repeats:
         self._exact = Duplicates()
         self._near: NearDuplicates | None = None
         if similarity is not None:
-            from finetui.data.near import NearDuplicates
+            from finetui.data.repeats.near import NearDuplicates
 
             self._near = NearDuplicates(similarity)
 

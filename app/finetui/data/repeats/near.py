@@ -19,8 +19,8 @@ from typing import Any
 import rensa
 
 from finetui.core.files import naming
-from finetui.data.duplicates import Spot
-from finetui.data.spill import Spill
+from finetui.data.repeats.duplicates import Spot
+from finetui.data.repeats.spill import Spill
 
 _MASK = (1 << 64) - 1
 _SIZE = 128

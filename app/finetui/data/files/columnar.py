@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.text import one_line
-from finetui.data.cells import batch_rows
-from finetui.data.splitter import Row
-from finetui.data.streams import BLOCK
+from finetui.data.files.cells import batch_rows
+from finetui.data.files.splitter import Row
+from finetui.data.files.streams import BLOCK
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from finetui.data.lines import SHOWN, rest_of_line
-from finetui.data.parsing import not_utf8
+from finetui.data.files.lines import SHOWN, rest_of_line
+from finetui.data.files.parsing import not_utf8
+from finetui.data.files.splitter import Row
 from finetui.data.problems import RowProblem
-from finetui.data.splitter import Row
 
 _LONGEST_ROW = 16 << 20
 """The reader holds four bytes a character, so a row is bound more tightly than elsewhere."""

@@ -14,9 +14,9 @@ from typing import IO, Any
 import orjson
 
 from finetui.core.errors import FinetuiError, Problem
-from finetui.data.parsing import load
+from finetui.data.files.parsing import load
+from finetui.data.files.streams import BLOCK
 from finetui.data.problems import RowProblem
-from finetui.data.streams import BLOCK
 
 LONGEST_ROW = 64 << 20
 _GARBAGE = 1 << 16

@@ -12,9 +12,9 @@ import orjson
 from tokenizers import Tokenizer
 
 from finetui.core.encode import EncodeError, Template, View, encode_views, kind_of
-from finetui.data.languages import LOOKED_AT, language
-from finetui.data.lengths import Lengths
 from finetui.data.problems import EXAMPLES
+from finetui.data.profile.languages import LOOKED_AT, language
+from finetui.data.profile.lengths import Lengths
 
 REFUSED, UNSTOPPED, UNTRAINED = "refused", "unstopped", "no-trained-token"
 """What is counted beside the figures: rows that the template refuses, rows that do not end in a stop token, rows that

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetui.core.text import one_line
-from finetui.data.choice import MAJORITY, Choice, choose
-from finetui.data.doubts import doubts
+from finetui.data.detection.choice import MAJORITY, Choice, choose
+from finetui.data.detection.doubts import doubts
+from finetui.data.detection.readings import Alternative, Doubt, Option, Other, Question
+from finetui.data.files.sample import Sample
 from finetui.data.formats import CONVERTED, Adapter
 from finetui.data.formats.layout import without_meta
 from finetui.data.mapping.suggest import suggest
 from finetui.data.problems import Note, RowProblem, Saying
 from finetui.data.reading import AS_DETECTED, Reading
-from finetui.data.readings import Alternative, Doubt, Option, Other, Question
-from finetui.data.sample import Sample
 
 _OTHER_SHAPE = frozenset({"missing-key", "wrong-type", "not-an-object", "unknown-role"})
 _CLOSE = 0.2
