@@ -89,5 +89,11 @@ def add_problem(table: Table, problem: dict[str, Any]) -> None:
     said = f"{problem['count']} × {code}: {t(f'data.row-{code}')}"
     add_fact(table, fate, said, "red" if aside else "yellow")
     for example in problem["examples"][:_EXAMPLES]:
-        where = f"{Path(example['file']).name}:{example['line'] or example['row']}"
-        add_fact(table, "", one_line(f"  {where}  {example['detail']}".rstrip(), 160))
+        add_fact(table, "", one_line(f"  {_where(example)}  {example['detail']}".rstrip(), 160))
+
+
+def _where(example: dict[str, Any]) -> str:
+    """The file and line of an example, and its row where that is another number."""
+    name, line, row = Path(example["file"]).name, example["line"], example["row"]
+    place = name if line is None else f"{name}:{line}"
+    return place if line == row else t("data.place-row", place=place, row=row)

@@ -285,3 +285,10 @@ def test_lines_for_people_fit_80_columns(tmp_path: Path, capfd: pytest.CaptureFi
         assert run(["inspect", str(tmp_path / "x"), "--lang", lang]) == 0
         for line in capfd.readouterr().out.splitlines():
             assert sum(2 if ord(character) > 0x2E7F else 1 for character in line) <= 80
+
+
+def test_rows_of_one_line_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps([{"instruction": "a", "output": f"b{n}" if n != 6 else ""} for n in range(9)]))
+    assert run(["inspect", str(path), "--lang", "en"]) == 0
+    assert "one.json:1 (row 7)" in capsys.readouterr().out
