@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from finetui.core.messages import set_language
 from tests.tiny import make_tiny_model
 
 # Two threads on two busy cores collapse; one thread is quick enough for tiny models, and always the same.
@@ -19,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty FINETUI_HOME, English, no site settings."""
+    set_language(None)
     path = tmp_path / "home"
     monkeypatch.setenv("FINETUI_HOME", str(path))
     monkeypatch.setenv("LANG", "C.UTF-8")
