@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from finetui.core.errors import FinetuiError, Problem
@@ -121,6 +122,11 @@ class Input:
         """Whether all files belong together and can be converted."""
         return self.belongs_together and all(report.detection.adapter for report in self.files)
 
+    @cached_property
+    def size(self) -> int:
+        """Bytes on disk of all files."""
+        return sum(report.file.bytes for report in self.files)
+
     @property
     def total(self) -> int:
         """Rows read."""
@@ -232,7 +238,7 @@ class Input:
 
     def _tell_progress(self, position: int) -> None:
         if self.on_progress is not None:
-            self.on_progress(self._behind + position, sum(report.file.bytes for report in self.files))
+            self.on_progress(self._behind + position, self.size)
 
     def _count(self, report: FileReport) -> None:
         """Count the rows of a file that is not converted, and those of them that cannot be read."""

@@ -111,15 +111,19 @@ def _band_rows(threshold: float) -> int:
 
 def _groups(spill: Spill) -> Iterator[list[int]]:
     """The numbers of the rows that share a key, where they are several, ordered by what stands after it."""
+    width = spill.width
     for entries in spill.partitions():
-        width = spill.width
-        at: dict[int, list[int]] = {}
-        for place, key in enumerate(entries[::width]):
-            at.setdefault(key, []).append(place * width)
+        keys = entries[::width]
+        met, shared = set[int](), set[int]()
+        for key in keys:
+            (shared if key in met else met).add(key)
+        at: dict[int, list[int]] = {key: [] for key in shared}
+        for place, key in enumerate(keys):
+            if key in shared:
+                at[key].append(place * width)
         for places in at.values():
-            if len(places) > 1:
-                rows = sorted((*entries[place + 2 : place + width], entries[place + 1]) for place in places)
-                yield [row[-1] for row in rows]
+            rows = sorted((*entries[place + 2 : place + width], entries[place + 1]) for place in places)
+            yield [row[-1] for row in rows]
 
 
 def _root(first: array[int], number: int) -> int:
