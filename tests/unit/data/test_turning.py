@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.data import Reading, convert, iter_records
 from finetui.data.files.parsing import has_wide_number, may_hold_wide_number
@@ -127,3 +128,15 @@ def test_progress_grows_to_the_whole(tmp_path: Path) -> None:
     assert {whole for _, whole in told} == {total}
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (total, total)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_drawn_where_somebody_sees_it_and_wiped_away(
+    is_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("finetui.cli.common.Output.live", property(lambda _: is_terminal))
+    monkeypatch.setattr("finetui.cli.reading._QUIET_SECONDS", -1)
+    assert run(["convert", str(put(tmp_path / "x", MESSAGES)), "--out", str(tmp_path / "out"), "--json"]) == 0
+    shown = capfd.readouterr()
+    assert shown.err == ("\r\x1b[Kreading: 100 % of 0 MB\r\x1b[K" if is_terminal else "")
+    assert json.loads(shown.out)["rows"]["usable"] == len(MESSAGES)
