@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.test_containers_columnar import WRITERS
-from tests.unit.data.test_mutations import hold
+from tests.unit.data.test_mutations import assert_answered
 from tests.unit.data.write import ALPACA, MESSAGES, jsonl
 
 pytestmark = pytest.mark.unit
@@ -65,11 +65,11 @@ QUIET: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck
 @settings(max_examples=300, derandomize=True, **QUIET)
 @given(content=damaged())
 def test_damaged_files_never_end_in_a_traceback(content: bytes, tmp_path: Path) -> None:
-    hold(content, tmp_path)
+    assert_answered(content, tmp_path)
 
 
 @pytest.mark.soak
 @settings(max_examples=20_000, **QUIET)
 @given(content=damaged())
 def test_twenty_thousand_damaged_files(content: bytes, tmp_path: Path) -> None:
-    hold(content, tmp_path)
+    assert_answered(content, tmp_path)

@@ -149,17 +149,17 @@ def _writable(rows: list[Any]) -> str:
     return json.dumps(rows).replace("\\ud83d", "\\u0000")
 
 
-def hold_error(error: FinetuiError) -> None:
+def assert_told(error: FinetuiError) -> None:
     assert error.exit_code == 3
     assert all(problem.message("en") and problem.message("zh") for problem in error.problems)
 
 
-def hold(content: bytes, folder: Path, reading: Reading = READINGS[0]) -> None:
+def assert_answered(content: bytes, folder: Path, reading: Reading = READINGS[0]) -> None:
     (folder / "x").write_bytes(content)
     try:
         conversion = convert([folder / "x"], folder / "out", reading)
     except FinetuiError as error:
-        hold_error(error)
+        assert_told(error)
         return
     contract = conversion.to_json()
     counts = contract["rows"]
@@ -181,7 +181,7 @@ def hold(content: bytes, folder: Path, reading: Reading = READINGS[0]) -> None:
 )
 @given(content=mutated_bytes())
 def test_mutated_files_never_end_in_a_traceback(content: bytes, tmp_path: Path) -> None:
-    hold(content, tmp_path)
+    assert_answered(content, tmp_path)
 
 
 @settings(
@@ -189,14 +189,14 @@ def test_mutated_files_never_end_in_a_traceback(content: bytes, tmp_path: Path) 
 )
 @given(rows=mutated_rows(), reading=st.sampled_from(READINGS))
 def test_mutated_rows_are_used_or_set_aside(rows: list[Any], reading: Reading, tmp_path: Path) -> None:
-    hold("".join(json.dumps(row) + "\n" for row in rows).encode() or b" ", tmp_path, reading)
+    assert_answered("".join(json.dumps(row) + "\n" for row in rows).encode() or b" ", tmp_path, reading)
 
 
 @pytest.mark.soak
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=mutated_bytes(), reading=st.sampled_from(READINGS))
 def test_twenty_thousand_mutated_files(content: bytes, reading: Reading, tmp_path: Path) -> None:
-    hold(content, tmp_path, reading)
+    assert_answered(content, tmp_path, reading)
 
 
 @settings(
@@ -204,7 +204,7 @@ def test_twenty_thousand_mutated_files(content: bytes, reading: Reading, tmp_pat
 )
 @given(content=st.binary(max_size=400))
 def test_any_bytes_at_all_are_answered(content: bytes, tmp_path: Path) -> None:
-    hold(content, tmp_path)
+    assert_answered(content, tmp_path)
 
 
 @pytest.mark.parametrize("speaker", [("role", "content", "user", "assistant"), ("from", "value", "human", "gpt")])
