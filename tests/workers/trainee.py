@@ -26,6 +26,17 @@ KNOBS: dict[str, Any] = {
     "lora_alpha": 8.0,
     "lora_dropout": 0.0,
     "target_modules": "all-linear",
+    "use_dora": False,
+    "use_rslora": False,
+    "load_in_4bit": False,
+    "load_in_8bit": False,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_quant_storage": "uint8",
+    "packing": False,
+    "attn_implementation": "sdpa",
+    "load_best_model_at_end": False,
+    "parallelism": "single",
     "learning_rate": 1e-2,
     "lr_scheduler_type": "linear",
     "warmup_steps": 0,
@@ -108,6 +119,7 @@ class Trainee:
         value = {name: knob["value"] for name, knob in training.items()}
         world = value["nproc_per_node"]
         rows_per_step = value["per_device_train_batch_size"] * value["gradient_accumulation_steps"] * world
+        training["rows_per_step"] = {"value": rows_per_step, "reason": ""}
         epochs = -(-self.lock["data"]["train"]["rows"] // rows_per_step) * value["num_train_epochs"]
         steps = value["max_steps"] if value["max_steps"] > 0 else epochs
         self.write_lock(training=training, rows_per_step=rows_per_step, world_size=world, steps=steps)

@@ -48,8 +48,16 @@ class Knob:
     """Greatest value."""
     unit: str = ""
     """Unit of the value."""
+    stages: tuple[str, ...] = ()
+    """The stages that have it; empty for all."""
+    methods: tuple[str, ...] = ()
+    """The methods that have it; empty for all."""
     locked: str = "training"
     """Where lock.json keeps it: `training`, or `data` where it chooses rows and the trainer never hears of it."""
+
+    def applies(self, stage: str, method: str) -> bool:
+        """Whether a training of this stage and method has the knob at all."""
+        return (not self.stages or stage in self.stages) and (not self.methods or method in self.methods)
 
     def expected(self) -> str:
         """What the knob takes, in one phrase, for errors and help."""
@@ -81,7 +89,11 @@ def knobs() -> Mapping[str, Knob]:
     """All knobs by name, in the order of the table."""
     with _FILE.open("rb") as stream:
         rows = tomllib.load(stream)
-    return {name: Knob(name=name, **{**row, "choices": tuple(row.get("choices", ()))}) for name, row in rows.items()}
+    lists = ("choices", "stages", "methods")
+    return {
+        name: Knob(name=name, **{**row, **{key: tuple(row.get(key, ())) for key in lists}})
+        for name, row in rows.items()
+    }
 
 
 def tables() -> list[str]:

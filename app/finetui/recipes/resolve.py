@@ -57,8 +57,7 @@ class Settings:
     @property
     def rows_per_step(self) -> int:
         """Rows of one optimizer step over all processes."""
-        micro = self.number("per_device_train_batch_size") * self.number("gradient_accumulation_steps")
-        return micro * self.world_size
+        return self.number("rows_per_step")
 
     def steps(self, rows: int) -> int:
         """Optimizer steps for `rows` rows: `max_steps` where set, else ⌈epochs × ⌈rows / rows per step⌉⌉."""
@@ -95,13 +94,15 @@ def resolve(
     for name, knob in knobs().items():
         if name in asked:
             choices[name] = asked[name]
-        elif knob.default is not None:
+        elif knob.default is not None and knob.applies(recipe.stage, recipe.method):
             choices[name] = Choice(knob.default, t("recipes.reason-default", "en"))
     if "max_length" not in choices:
         choices["max_length"] = _max_length(model, longest())
     choices.setdefault("dtype", _dtype(machine))
     choices.setdefault("omp_num_threads", _threads(machine, choices["nproc_per_node"].value))
-    ordered = {name: choices[name] for name in knobs()}
+    if choices["rows_per_step"].value == 0:
+        choices["rows_per_step"] = _rows_per_step(choices)
+    ordered = {name: choices[name] for name in knobs() if name in choices}
     settings = Settings(ordered)
     problems = _contradictions(settings, model, layers)
     if problems:
@@ -114,6 +115,16 @@ def _max_length(model: ModelFacts, longest: int) -> Choice:
     if limit is not None and longest > limit:
         return Choice(limit, t("recipes.reason-length-model", "en", limit=limit, longest=longest))
     return Choice(max(8, longest), t("recipes.reason-length-data", "en", longest=longest))
+
+
+def _rows_per_step(choices: Mapping[str, Choice]) -> Choice:
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "nproc_per_node")
+    micro, accumulation, processes = (choices[name].value for name in names)
+    assert isinstance(micro, int)
+    assert isinstance(accumulation, int)
+    assert isinstance(processes, int)
+    facts = {"micro": micro, "accumulation": accumulation, "processes": processes}
+    return Choice(micro * accumulation * processes, t("recipes.reason-rows", "en", **facts))
 
 
 def _dtype(machine: Machine) -> Choice:

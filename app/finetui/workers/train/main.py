@@ -99,9 +99,9 @@ def read_data(lock: Lock, place: Place) -> tuple[Rows, Rows | None]:
     evaluation = None
     if lock.evaluation:
         evaluation = read_rows(place.data / "eval.parquet", lock.evaluation["digest"], lock.knobs.max_length)
-    if lock.knobs.rows_per_step(lock.world_size) != lock.rows_per_step:
-        made = lock.knobs.rows_per_step(lock.world_size)
-        raise Failure("error", f"the settings make {made} rows a step, the lock has {lock.rows_per_step}")
+    if lock.knobs.rows_per_step != lock.rows_per_step or lock.knobs.room(lock.world_size) < lock.rows_per_step:
+        made = f"{lock.knobs.rows_per_step} rows a step, with room for {lock.knobs.room(lock.world_size)}"
+        raise Failure("error", f"the settings make {made}; the lock has {lock.rows_per_step}")
     if count_steps(len(rows), lock.rows_per_step, lock.knobs) != lock.steps:
         made = count_steps(len(rows), lock.rows_per_step, lock.knobs)
         raise Failure("error", f"the settings make {made} steps, the lock has {lock.steps}")

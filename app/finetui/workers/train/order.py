@@ -22,7 +22,7 @@ class Order:
     def __init__(self, rows: Rows, knobs: Knobs, steps: int, world_size: int, rank: int) -> None:
         self.rows = rows
         self.steps = steps
-        self.rows_per_step = knobs.rows_per_step(world_size)
+        self.rows_per_step = knobs.rows_per_step
         self.steps_per_epoch = math.ceil(len(rows) / self.rows_per_step)
         self._knobs = knobs
         self._world_size = world_size

@@ -22,6 +22,13 @@ class Knobs:
     lora_alpha: float
     lora_dropout: float
     target_modules: str | list
+    use_dora: bool
+    use_rslora: bool
+    load_in_4bit: bool
+    load_in_8bit: bool
+    bnb_4bit_quant_type: str
+    bnb_4bit_use_double_quant: bool
+    bnb_4bit_quant_storage: str
     learning_rate: float
     lr_scheduler_type: str
     warmup_steps: float
@@ -34,6 +41,10 @@ class Knobs:
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
     per_device_eval_batch_size: int
+    rows_per_step: int
+    """Over all processes; micro batches of the last accumulation step may be short."""
+    packing: bool
+    """Rows of a step laid end to end, up to `max_length` × `per_device_train_batch_size` tokens a pack."""
     max_length: int
     """The rows are no longer than this; checked, not cut, here."""
     overlong: str
@@ -45,18 +56,22 @@ class Knobs:
     adam_epsilon: float
     dtype: str
     """float32, bfloat16 or float16: of the frozen weights and of the computation. The adapter stays in float32."""
+    attn_implementation: str
     gradient_checkpointing: bool
+    load_best_model_at_end: bool
     save_steps: int
     """0 for none."""
     save_total_limit: int
     eval_steps: int
     """0 for once, at the end."""
+    parallelism: str
+    """single, ddp or fsdp2."""
     nproc_per_node: int
     """Obeyed by launch.sh, checked here as the world size."""
     omp_num_threads: int
 
-    def rows_per_step(self, world_size: int) -> int:
-        """Rows of one optimizer step over all processes."""
+    def room(self, world_size: int) -> int:
+        """Rows that the micro batches of one optimizer step have room for over all processes."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * world_size
 
 
