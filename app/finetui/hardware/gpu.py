@@ -1,28 +1,28 @@
-"""The GPUs of this machine, as nvidia-smi lists them, each with its kind."""
+"""A GPU of this machine, and what is read of all of them at once."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import tomllib
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-_FIELDS = "index,name,memory.total,driver_version"
-_MIB = 1 << 20
-_GIB = 1 << 30
-_TOLERANCE = 0.15  # a driver keeps up to a tenth of a card's memory for itself
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    """Its number, in this process's namespace where the driver knows it."""
+    name: str
+    """Its program; empty where this process may not see it."""
+    bytes: int | None
+    """The memory that it holds; None where the driver does not say, as under WSL."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU."""
+    """One GPU, or the slice of one that a process is given under MIG."""
 
     index: int
-    """Its number, as `--gpus` and CUDA_VISIBLE_DEVICES count under PCI order."""
+    """Its number, as `--gpus` and CUDA_VISIBLE_DEVICES count under PCI order; for a slice that of its card."""
     kind: str
     """Its kind, such as `rtx3090`; for a name that the table lacks, the name in lower case with dashes."""
     name: str
@@ -30,54 +30,40 @@ class Gpu:
     total_bytes: int
     """Its memory; 0 where the driver does not say."""
     driver: str
-    """The driver's version."""
+    """The driver's version; empty for a GPU that is only planned with."""
+    free_bytes: int = 0
+    """What of its memory nobody holds now; 0 where the driver does not say."""
+    compute_capability: tuple[int, int] = (0, 0)
+    """Major and minor number; (0, 0) where the driver does not say."""
+    bf16: bool = False
+    """Whether bfloat16 is native."""
+    nvlink: bool = False
+    """Whether a link to another GPU is up."""
+    holders: tuple[Holder, ...] = ()
+    """The processes that hold its memory, as far as they can be seen from here."""
+    uuid: str = ""
+    """Its own name, such as `GPU-…` or `MIG-…`, which CUDA_VISIBLE_DEVICES takes too."""
+    is_slice: bool = False
+    """Whether it is a slice under MIG."""
 
 
-def list_gpus() -> str:
-    """What nvidia-smi prints of every GPU, a line each; empty where there is no nvidia-smi or no driver."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return ""
-    try:
-        asked = [command, f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
-        done = subprocess.run(asked, capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+@dataclass(frozen=True)
+class GpuNote:
+    """Why a GPU is not among those that can be used, or less is known of it."""
+
+    code: str
+    """`no-library no-driver mismatch no-permission broken lost slices empty-slices hidden order`."""
+    detail: str = ""
+    """What the driver or the environment says."""
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """The GPUs in the output of `list_gpus`; lines of another shape are driver messages and are passed over."""
-    found: list[Gpu] = []
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(_FIELDS.split(",")) or not cells[0].isdigit():
-            continue
-        index, name, mebibytes, driver = cells
-        total = int(mebibytes) * _MIB if mebibytes.isdigit() else 0
-        found.append(Gpu(int(index), gpu_kind(name, total), name, total, driver))
-    return tuple(found)
+@dataclass(frozen=True)
+class GpuReading:
+    """What the driver says of all GPUs."""
 
-
-def kinds() -> tuple[str, ...]:
-    """The kinds that `--gpu` takes."""
-    return tuple(_table())
-
-
-def gpu_kind(name: str, total_bytes: int) -> str:
-    """The kind of a GPU by its name, variants told apart by memory."""
-    words = re.sub("[^a-z0-9]+", " ", name.lower()).split()
-    distances = {
-        kind: abs(gpu["memory_gib"] * _GIB - total_bytes) / (gpu["memory_gib"] * _GIB)
-        for kind, gpu in _table().items()
-        if f" {gpu['words']} " in f" {' '.join(words)} " and not set(gpu.get("not", ())) & set(words)
-    }
-    nearest = min(distances, key=lambda kind: distances[kind], default=None)
-    if nearest is not None and distances[nearest] <= _TOLERANCE:
-        return nearest
-    return "-".join(words) or "unknown"
-
-
-@cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8"))
+    gpus: tuple[Gpu, ...] = ()
+    """Those that this process may use, in PCI order."""
+    cuda: tuple[int, int] | None = None
+    """The highest CUDA version that the driver supports, or None where there is no driver."""
+    notes: tuple[GpuNote, ...] = ()
+    """What keeps GPUs out of `gpus`."""

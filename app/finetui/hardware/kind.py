@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetui.hardware.gpu import gpu_kind
+from finetui.hardware.kinds import gpu_kind
 from finetui.hardware.probe import Machine
 
 

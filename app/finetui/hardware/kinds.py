@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _GIB = 1 << 30
 _MEASURED = "a100-80g"
+_TOLERANCE = 0.15  # a driver keeps up to a tenth of a card's memory for itself
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,12 @@ class GpuKind:
     """One entry of `gpus.toml`."""
 
     name: str
+    words: str
+    """What the driver's name for it holds, in lower case."""
+    excluded: frozenset[str]
+    """Words that make a name with `words` that of another card."""
+    total_bytes: int
+    """Memory of the card."""
     usable_bytes: int
     """Memory that CUDA has to give on an idle card."""
     compute_capability: tuple[int, int]
@@ -42,6 +50,20 @@ def gpu_kinds() -> Mapping[str, GpuKind]:
     return _kinds()
 
 
+def gpu_kind(name: str, total_bytes: int) -> str:
+    """The kind of a GPU by its name, variants told apart by memory; of another card, its name with dashes."""
+    words = re.sub("[^a-z0-9]+", " ", name.lower()).split()
+    distances = {
+        kind.name: abs(kind.total_bytes - total_bytes) / kind.total_bytes
+        for kind in gpu_kinds().values()
+        if f" {kind.words} " in f" {' '.join(words)} " and not kind.excluded & set(words)
+    }
+    nearest = min(distances, key=lambda kind: distances[kind], default=None)
+    if nearest is not None and distances[nearest] <= _TOLERANCE:
+        return nearest
+    return "-".join(words) or "unknown"
+
+
 @cache
 def _kinds() -> dict[str, GpuKind]:
     text = Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8")
@@ -52,6 +74,9 @@ def _kinds() -> dict[str, GpuKind]:
         half = float(entry["fp16"])
         made[name] = GpuKind(
             name=name,
+            words=entry["words"],
+            excluded=frozenset(entry.get("not", ())),
+            total_bytes=entry["memory_gib"] * _GIB,
             usable_bytes=int(entry["usable_gib"] * _GIB),
             compute_capability=(int(major), int(minor)),
             tflops={"bfloat16": float(entry["bf16"]), "float16": half, "float32": half / 8},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetui.hardware.cpu import probe_cpu
-from finetui.hardware.gpu import Gpu, list_gpus, parse_gpus
+from finetui.hardware.gpu import Gpu, GpuNote
 from finetui.hardware.limits import cpu_limit, memory_limit
+from finetui.hardware.nvml import load_nvml, read_gpus
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,25 @@ class Machine:
     ram_bytes: int
     """Memory that this process may use."""
     gpus: tuple[Gpu, ...] = ()
-    """The GPUs, in the driver's order."""
+    """The GPUs that this process may use, in PCI order."""
+    cuda: tuple[int, int] | None = None
+    """The highest CUDA version that the driver supports, or None where there is no driver."""
+    gpu_notes: tuple[GpuNote, ...] = ()
+    """Why there is no GPU, or not every one can be used."""
 
 
-def probe(root: Path = Path("/"), smi: Callable[[], str] = list_gpus) -> Machine:
-    """Look at this machine; `root` stands for the system's files, `smi` for nvidia-smi's answer."""
+def probe(
+    root: Path = Path("/"),
+    nvml: Callable[[], Any] = load_nvml,
+    environment: Mapping[str, str] = os.environ,
+) -> Machine:
+    """Look at this machine; `root` stands for the system's files, `nvml` gives NVIDIA's library (or None)."""
     import psutil
 
     cpu = probe_cpu(root)
     cores = usable_cores(root)
     ram = int(psutil.virtual_memory().total)
+    reading = read_gpus(nvml(), environment)
     return Machine(
         cpu_vendor=cpu.vendor,
         cpu_model=cpu.model,
@@ -46,7 +57,9 @@ def probe(root: Path = Path("/"), smi: Callable[[], str] = list_gpus) -> Machine
         cores=cores,
         physical_cores=min(psutil.cpu_count(logical=False) or cores, cores),
         ram_bytes=min(ram, memory_limit(root) or ram),
-        gpus=parse_gpus(smi()),
+        gpus=reading.gpus,
+        cuda=reading.cuda,
+        gpu_notes=reading.notes,
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 import pytest
 
-from finetui.hardware.gpu import gpu_kind, kinds, list_gpus, parse_gpus
 from finetui.hardware.kind import hardware_kind, kind_used, torch_build
+from finetui.hardware.kinds import gpu_kind, gpu_kinds
 from finetui.hardware.probe import Machine, probe
+from tests.unit.hardware.nvml import A100, RTX3090, FakeNvml
 
 pytestmark = pytest.mark.unit
 
@@ -26,8 +25,8 @@ def system(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def look(root: Path, files: dict[str, str], smi: str = "") -> Machine:
-    return probe(system(root, files), lambda: smi)
+def look(root: Path, files: dict[str, str], nvml: FakeNvml | None = None) -> Machine:
+    return probe(system(root, files), lambda: nvml, {})
 
 
 @pytest.mark.parametrize(
@@ -120,25 +119,6 @@ def test_a_group_without_a_quota_leaves_the_cores(tmp_path: Path) -> None:
     assert look(tmp_path, files).cores == look(tmp_path / "none", {}).cores
 
 
-SMI = "0, NVIDIA GeForce RTX 3090, 24576, 550.54.15\n1, NVIDIA A100-SXM4-80GB, 81920, 550.54.15\n"
-
-
-def test_gpus_come_from_the_drivers_answer(tmp_path: Path) -> None:
-    first, second = look(tmp_path, {}, SMI).gpus
-    assert (first.index, first.kind, first.total_bytes, first.driver) == (0, "rtx3090", 24 * GIB, "550.54.15")
-    assert (second.index, second.kind, second.name) == (1, "a100-80g", "NVIDIA A100-SXM4-80GB")
-
-
-@pytest.mark.parametrize("text", ["", "No devices were found\n", "NVIDIA-SMI has failed, because\n", "x, y, z, w\n"])
-def test_a_driver_without_gpus_is_no_gpu(tmp_path: Path, text: str) -> None:
-    assert look(tmp_path, {}, text).gpus == ()
-
-
-def test_memory_that_the_driver_does_not_tell_is_nought() -> None:
-    [gpu] = parse_gpus("0, NVIDIA Thor, [N/A], 580.1\n")
-    assert (gpu.kind, gpu.total_bytes) == ("nvidia-thor", 0)
-
-
 @pytest.mark.parametrize(
     ("name", "mebibytes", "kind"),
     [
@@ -172,23 +152,12 @@ def test_a_gpus_kind_goes_by_its_name_and_memory(name: str, mebibytes: int, kind
 
 def test_the_kinds_are_those_that_the_command_line_promises() -> None:
     promised = "rtx3090 rtx4090 rtx5090 a10 l4 t4 v100-32g a100-40g a100-80g h100-80g h200 b200"
-    assert list(kinds()) == promised.split()
-
-
-@pytest.mark.parametrize(("script", "told"), [(f"printf '{SMI}'", SMI), ("echo broken; exit 9", ""), ("exit 0", "")])
-def test_nvidia_smi_is_asked_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
-) -> None:
-    command = tmp_path / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\n{script}\n")
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert list_gpus() == told
+    assert list(gpu_kinds()) == promised.split()
 
 
 def test_the_kind_of_a_run_is_what_exact_replay_compares(tmp_path: Path) -> None:
     text = "processor: 0\nvendor_id: AuthenticAMD\nflags: avx2 fma\n"
-    machine = look(tmp_path, {"proc/cpuinfo": text}, SMI)
+    machine = look(tmp_path, {"proc/cpuinfo": text}, FakeNvml([RTX3090, A100]))
     build = torch_build({"version": "2.13.0", "local": "cpu", "record_sha256": None})
     cpu = {"device": "cpu", "vendor": "AuthenticAMD", "instruction_set": "avx2", "threads": 2, "torch": "2.13.0+cpu"}
     assert hardware_kind(machine, 2, build) == cpu
