@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from .failure import Failure
 from .machine import dtype
+from .quantised import Quantisation
+from .quantised import load as load_quantised
 from .settings import Knobs, Lock
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -23,9 +25,10 @@ _BLOCK = 1 << 20
 
 
 def load_model(folder: Path, lock: Lock) -> PreTrainedModel:
-    """Load the base model in the type of the knob `dtype`, after holding it against the lock.
+    """Load the base model in the type of the knob `dtype`, or packed, after holding it against the lock.
 
-    Raises Failure (model-mismatch) where it is another architecture, vocabulary size or set of weights.
+    Raises Failure (model-mismatch) where it is another architecture, vocabulary size or set of weights, and Failure
+    where it is quantised already.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     actual = {"architecture": (config.get("architectures") or [None])[0], "vocab_size": config.get("vocab_size")}
@@ -35,9 +38,12 @@ def load_model(folder: Path, lock: Lock) -> PreTrainedModel:
     for name, digest in sorted(lock.model["files"].items()):
         if name.endswith(".safetensors"):
             _check_weights(folder / name, digest)
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype(lock.knobs.dtype), local_files_only=True, use_safetensors=True, trust_remote_code=False
-    )
+    if method := (config.get("quantization_config") or {}).get("quant_method"):
+        raise Failure("error", f"the base model is quantised already ({method}); train on its 16-bit original")
+    options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    if quantisation := Quantisation.of(lock.knobs):
+        return load_quantised(folder, quantisation, dtype(lock.knobs.dtype), **options)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype(lock.knobs.dtype), **options)
 
 
 def attach(model: PreTrainedModel, knobs: Knobs, name: str) -> PeftModel:
@@ -50,6 +56,8 @@ def attach(model: PreTrainedModel, knobs: Knobs, name: str) -> PeftModel:
         lora_alpha=knobs.lora_alpha,
         lora_dropout=knobs.lora_dropout,
         target_modules=knobs.target_modules,
+        use_dora=knobs.use_dora,
+        use_rslora=knobs.use_rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
