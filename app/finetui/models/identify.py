@@ -17,10 +17,11 @@ from finetui.models.weights import ADAPTER, INDEX, Weights, read_weights
 
 CONFIG = "config.json"
 _VERSIONED = (CONFIG, "generation_config.json")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
+"""Patterns of the files that hold a tokenizer."""
 _COMPANIONS = (
     *_VERSIONED,
-    *_TOKENIZERS,
+    *TOKENIZERS,
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -85,7 +86,7 @@ def identify(folder: Path, on_progress: Progress | None = None) -> ModelFacts:
     problems: list[Problem] = []
     config = read_config(folder, problems)
     weights = read_weights(folder, problems)
-    sizes = {name: _number(config, name) for name in _ALIASES}
+    sizes = {name: config_number(config, name) for name in _ALIASES}
     if config and not problems:
         lacking = [name for name in ("vocab_size", "hidden_size", "num_hidden_layers") if sizes[name] is None]
         problems += [Problem("models.config-lacks", {"key": key}, str(folder / CONFIG)) for key in lacking]
@@ -112,9 +113,9 @@ def identify(folder: Path, on_progress: Progress | None = None) -> ModelFacts:
         identity=identity_of(folder, files),
         max_position_embeddings=sizes["max_position_embeddings"],
         tie_word_embeddings=_tied(config, weights),
-        has_tokenizer=any(fnmatch.fnmatch(name, pattern) for name in names for pattern in _TOKENIZERS),
+        has_tokenizer=any(fnmatch.fnmatch(name, pattern) for name in names for pattern in TOKENIZERS),
         quantization=str(quantization.get("quant_method", "unknown")) if isinstance(quantization, dict) else None,
-        custom_code=_custom_code(config),
+        custom_code=code_files(config),
         config=config,
     )
 
@@ -169,7 +170,7 @@ def _unversioned(path: Path) -> str | None:
     return sha256_json({key: value for key, value in content.items() if key != "transformers_version"})
 
 
-def _number(config: Mapping[str, Any], key: str) -> int | None:
+def config_number(config: Mapping[str, Any], key: str) -> int | None:
     """A size from the configuration, under any of its names; that of the language model where there are several."""
     for table in (config, config.get("text_config")):
         if isinstance(table, dict):
@@ -186,7 +187,7 @@ def _tied(config: Mapping[str, Any], weights: Weights) -> bool:
     return not any(name.endswith("lm_head.weight") for name in weights.names)
 
 
-def _custom_code(config: Mapping[str, Any]) -> tuple[str, ...]:
+def code_files(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The Python files that `auto_map` names: `configuration_x.X` stands for configuration_x.py."""
     classes = config.get("auto_map")
     if not isinstance(classes, dict):

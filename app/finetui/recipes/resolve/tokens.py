@@ -1,0 +1,135 @@
+"""How long the rows are that will be trained, as far as memory and time ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetui.data.profile.lengths import Lengths, spread, total
+
+_BINS = 24
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The lengths of a dataset under one model."""
+
+    train: Lengths
+    """Of what is trained; of a preference, both answers."""
+    rows: int
+    """Records that are trained; a preference is one."""
+    held: Lengths = field(default_factory=Lengths)
+    """Of what is evaluated while training."""
+    held_rows: int = 0
+    longest: int = 0
+    """Tokens of the longest row of all parts."""
+    estimated: bool = False
+    """Whether tokens were estimated from characters, for want of a tokenizer."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry `tokens` of the contract of `plan`."""
+        return {
+            **spread(self.train.tokens),
+            "total": total(self.train.tokens),
+            "trained": total(self.train.trained),
+            "rows": self.rows,
+            "evaluation_rows": self.held_rows,
+            "estimated": self.estimated,
+        }
+
+    def keep(self) -> dict[str, Any]:
+        """Everything, for a cache."""
+        facts = {"rows": self.rows, "held_rows": self.held_rows, "longest": self.longest, "estimated": self.estimated}
+        return {**facts, "train": self.train.to_json(), "held": self.held.to_json()}
+
+    @classmethod
+    def kept(cls, value: Mapping[str, Any]) -> Tokens:
+        """The inverse of `keep`.
+
+        Raises KeyError, TypeError or ValueError where it is something else.
+        """
+        return cls(
+            train=Lengths.from_json(value["train"]),
+            rows=int(value["rows"]),
+            held=Lengths.from_json(value["held"]),
+            held_rows=int(value["held_rows"]),
+            longest=int(value["longest"]),
+            estimated=bool(value["estimated"]),
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """The rows of one cutoff, as batches of them are counted."""
+
+    max_length: int
+    longest: int
+    """Tokens of the longest row after cutting."""
+    bins: tuple[tuple[int, float], ...]
+    """Lengths in ascending order, each with the share of rows that are no longer and longer than the one before."""
+    trained: tuple[int, ...] | None
+    """Trained tokens of the rows with the most, in descending order; None where nothing is known of them."""
+    held_longest: int = 0
+    """Tokens of the longest evaluation row after cutting; 0 where there is none."""
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a row on average."""
+        return sum(length * share for length, share in self.bins)
+
+    @property
+    def seen(self) -> float:
+        """Length of the row that a token stands in, on average over tokens."""
+        return sum(length * length * share for length, share in self.bins) / self.mean
+
+    def most_trained(self, rows: int, positions: int) -> int | None:
+        """The most trained tokens that so many rows in so many positions can hold; None where that is not known."""
+        return None if self.trained is None else min(positions, sum(self.trained[:rows]))
+
+    def longest_of(self, rows: int) -> list[tuple[int, float]]:
+        """Each length with the chance that the longest of so many rows drawn at random has it."""
+        chances, below, before = [], 0.0, 0.0
+        for length, share in self.bins:
+            below = min(1.0, below + share)
+            chance = below**rows
+            chances.append((length, chance - before))
+            before = chance
+        return chances
+
+
+def load_of(tokens: Tokens | None, max_length: int) -> Load:
+    """What rows come to under a cutoff; without data every row is taken to fill it."""
+    if tokens is None or not tokens.train.rows:
+        return Load(max_length, max_length, ((max_length, 1.0),), None)
+    cut = Counter[int]()
+    for length, rows in tokens.train.tokens.items():
+        cut[max(2, min(length, max_length))] += rows
+    trained = [min(count, max_length) for count, rows in _descending(tokens.train.trained) for _ in range(rows)]
+    held = min(max_length, tokens.held.longest) if tokens.held.rows else 0
+    return Load(max_length, max(cut), _binned(cut), tuple(trained), held)
+
+
+def _descending(counts: Counter[int], most: int = 8192) -> list[tuple[int, int]]:
+    """The greatest values with their counts, `most` of them together."""
+    found, left = [], most
+    for value in sorted(counts, reverse=True):
+        found.append((value, min(counts[value], left)))
+        left -= counts[value]
+        if left <= 0:
+            break
+    return found
+
+
+def _binned(counts: Counter[int]) -> tuple[tuple[int, float], ...]:
+    """At most `_BINS` lengths that stand for all: of neighbours the greatest, so that the longest row stays."""
+    rows = counts.total()
+    found: list[tuple[int, float]] = []
+    waiting = 0
+    for length in sorted(counts):
+        waiting += counts[length]
+        if waiting >= rows / _BINS or length == max(counts):
+            found.append((length, waiting / rows))
+            waiting = 0
+    return tuple(found)
