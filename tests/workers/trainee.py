@@ -36,7 +36,6 @@ KNOBS: dict[str, Any] = {
     "packing": False,
     "attn_implementation": "sdpa",
     "load_best_model_at_end": False,
-    "parallelism": "single",
     "learning_rate": 1e-2,
     "lr_scheduler_type": "linear",
     "warmup_steps": 0,
@@ -118,8 +117,10 @@ class Trainee:
         training = self.lock["training"] | {name: {"value": value, "reason": ""} for name, value in values.items()}
         value = {name: knob["value"] for name, knob in training.items()}
         world = value["nproc_per_node"]
-        rows_per_step = value["per_device_train_batch_size"] * value["gradient_accumulation_steps"] * world
+        room = value["per_device_train_batch_size"] * value["gradient_accumulation_steps"] * world
+        rows_per_step = values.get("rows_per_step", room)
         training["rows_per_step"] = {"value": rows_per_step, "reason": ""}
+        training["parallelism"] = {"value": values.get("parallelism", "ddp" if world > 1 else "single"), "reason": ""}
         epochs = -(-self.lock["data"]["train"]["rows"] // rows_per_step) * value["num_train_epochs"]
         steps = value["max_steps"] if value["max_steps"] > 0 else epochs
         self.write_lock(training=training, rows_per_step=rows_per_step, world_size=world, steps=steps)

@@ -93,9 +93,27 @@ def collate(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch
     for row, (ids, row_labels) in enumerate(samples):
         input_ids[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
         labels[row, : len(ids)] = torch.from_numpy(row_labels.astype(np.int64))
+    return {"input_ids": input_ids, **_trained(labels)}
+
+
+def lay(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Lay rows end to end into one pack.
+
+    Gives `input_ids` and `position_ids` [1, tokens], the latter counting from 0 in each row, by which attention keeps
+    rows apart, and `positions` and `targets` as `collate` does. No row's first token is predicted from the row before.
+    """
+    ids = np.concatenate([ids for ids, _ in samples]).astype(np.int64)
+    labels = np.concatenate([np.concatenate(([IGNORED], labels[1:])) for _, labels in samples]).astype(np.int64)
+    places = np.concatenate([np.arange(len(ids), dtype=np.int64) for ids, _ in samples])
+    batch = {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(places)[None]}
+    return {**batch, **_trained(torch.from_numpy(labels)[None])}
+
+
+def _trained(labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`positions` and `targets` of labels [rows, length]: each token is predicted from the place before it."""
     following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
     positions = (following != IGNORED).nonzero().flatten()
-    return {"input_ids": input_ids, "positions": positions, "targets": following[positions]}
+    return {"positions": positions, "targets": following[positions]}
 
 
 def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 
 from .data import Rows
 from .failure import Failure
@@ -16,7 +17,7 @@ class Order:
 
     An epoch's order is that of the SHA-256 of seed, epoch and row number: no library's random numbers decide it. The
     last step of an epoch takes what is left. Within a step the longest rows come first, so that little is padded.
-    As a batch sampler it yields one list of rows for each micro batch of this process, over all steps in turn.
+    As a data set it holds for each step the micro batches of this process; packed, how many there are varies.
     """
 
     def __init__(self, rows: Rows, knobs: Knobs, steps: int, world_size: int, rank: int) -> None:
@@ -30,15 +31,11 @@ class Order:
         self._epoch: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
-        return self.steps * self._knobs.gradient_accumulation_steps
+        return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        size = self._knobs.per_device_train_batch_size
-        for step in range(self.steps):
-            rows = self.of_step(step)
-            for micro in range(self._knobs.gradient_accumulation_steps):
-                first = (micro * self._world_size + self._rank) * size
-                yield rows[first : first + size] or [len(self.rows)]
+    def __getitem__(self, step: int) -> list[list[int]]:
+        """The rows of each micro batch of this process, in a step from 0."""
+        return self.split(step)[self._rank :: self._world_size]
 
     def of_step(self, step: int) -> list[int]:
         """The rows of one optimizer step (from 0) over all processes, longest first."""
@@ -47,6 +44,58 @@ class Order:
             self._epoch = (epoch, shuffled(len(self.rows), self._knobs.seed, epoch))
         rows = self._epoch[1][place * self.rows_per_step : (place + 1) * self.rows_per_step]
         return sorted(rows, key=lambda row: -self.rows.lengths[row])
+
+    def split(self, step: int) -> list[list[int]]:
+        """The rows of each micro batch or pack of a step over all processes, dealt out to them in turn.
+
+        Blanks fill up, so that every process has as many.
+        """
+        rows, size = self.of_step(step), self._knobs.per_device_train_batch_size
+        if self._knobs.packing:
+            lengths = [int(self.rows.lengths[row]) for row in rows]
+            parts = [[rows[place] for place in pack] for pack in pack(lengths, self._knobs.max_length * size)]
+            count = math.ceil(len(parts) / self._world_size) * self._world_size
+        else:
+            parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+            count = self._knobs.gradient_accumulation_steps * self._world_size
+        return parts + [[len(self.rows)]] * (count - len(parts))
+
+    def heaviest(self) -> list[list[int]]:
+        """The micro batches of the whole training that need most memory: the largest, and the one with most logits."""
+        largest: tuple[int, list[int]] = (0, [])
+        wordiest: tuple[int, list[int]] = (0, [])
+        for step in range(self.steps):
+            for batch in self.split(step):
+                if batch[0] < len(self.rows):
+                    largest = max(largest, (self._tokens(batch), batch))
+                    wordiest = max(wordiest, (int(self.rows.trained[batch].sum()), batch))
+        return [largest[1]] if largest[1] == wordiest[1] else [largest[1], wordiest[1]]
+
+    def _tokens(self, batch: list[int]) -> int:
+        """Tokens of a micro batch, padding included."""
+        lengths = self.rows.lengths[batch]
+        return int(lengths.sum() if self._knobs.packing else lengths.max() * len(batch))
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Places in `lengths` (longest first) grouped into packs of at most `capacity`, fullest pack first.
+
+    Best-fit decreasing: each goes where the least room is left that takes it. With no length over `max_length` and a
+    capacity of n × `max_length`, every pack but the last holds at least n of them, so packs are never more than micro
+    batches of n rows would be.
+    """
+    packs: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (room left, pack), the least room first
+    for place, length in enumerate(lengths):
+        fitting = bisect_left(rooms, (length, 0))
+        if fitting == len(rooms):
+            packs.append([])
+            room, number = capacity, len(packs) - 1
+        else:
+            room, number = rooms.pop(fitting)
+        packs[number].append(place)
+        insort(rooms, (room - length, number))
+    return [packs[number] for _, number in sorted(rooms)]
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:

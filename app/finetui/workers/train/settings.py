@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,21 +14,28 @@ from .failure import Failure
 LOCK_VERSION = 0
 
 
-@dataclass(frozen=True)
+def _of(method: str) -> Any:
+    """A setting that only this method has; None under another one."""
+    return field(default=None, metadata={"method": method})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Knobs:
     """Every setting of a locked training, under upstream's name. One that the lock has beyond these is an error."""
 
-    r: int
-    lora_alpha: float
-    lora_dropout: float
-    target_modules: str | list
-    use_dora: bool
-    use_rslora: bool
-    load_in_4bit: bool
-    load_in_8bit: bool
-    bnb_4bit_quant_type: str
-    bnb_4bit_use_double_quant: bool
-    bnb_4bit_quant_storage: str
+    r: int | None = _of("lora")
+    lora_alpha: float | None = _of("lora")
+    lora_dropout: float | None = _of("lora")
+    target_modules: str | list | None = _of("lora")
+    use_dora: bool | None = _of("lora")
+    use_rslora: bool | None = _of("lora")
+    load_in_4bit: bool | None = _of("lora")
+    load_in_8bit: bool | None = _of("lora")
+    bnb_4bit_quant_type: str | None = _of("lora")
+    bnb_4bit_use_double_quant: bool | None = _of("lora")
+    bnb_4bit_quant_storage: str | None = _of("lora")
+    master_weights: bool | None = _of("full")
+    """Keep float32 weights and compute in `dtype`; false: weights, gradients and states are in `dtype`."""
     learning_rate: float
     lr_scheduler_type: str
     warmup_steps: float
@@ -40,9 +47,10 @@ class Knobs:
     """Overrides `num_train_epochs` where it is not -1."""
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
+    """Packed rows take at most so many packs a process."""
     per_device_eval_batch_size: int
     rows_per_step: int
-    """Over all processes; micro batches of the last accumulation step may be short."""
+    """Over all processes; the last micro batches of a step may be short or blank."""
     packing: bool
     """Rows of a step laid end to end, up to `max_length` × `per_device_train_batch_size` tokens a pack."""
     max_length: int
@@ -55,10 +63,11 @@ class Knobs:
     adam_beta2: float
     adam_epsilon: float
     dtype: str
-    """float32, bfloat16 or float16: of the frozen weights and of the computation. The adapter stays in float32."""
+    """float32, bfloat16 or float16: of frozen weights and of the computation. An adapter stays in float32."""
     attn_implementation: str
     gradient_checkpointing: bool
     load_best_model_at_end: bool
+    """The result is the checkpoint with the lowest evaluation loss."""
     save_steps: int
     """0 for none."""
     save_total_limit: int
@@ -70,6 +79,11 @@ class Knobs:
     """Obeyed by launch.sh, checked here as the world size."""
     omp_num_threads: int
 
+    @property
+    def mixed(self) -> bool:
+        """Whether autocast computes in `dtype` on weights of which some are in float32."""
+        return self.dtype != "float32" and self.master_weights is not False
+
     def room(self, world_size: int) -> int:
         """Rows that the micro batches of one optimizer step have room for over all processes."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * world_size
@@ -79,6 +93,8 @@ class Knobs:
 class Lock:
     """The part of lock.json that training needs."""
 
+    method: str
+    """lora or full."""
     model: Mapping[str, Any]
     """`name`, `architecture`, `vocab_size` and `files` (SHA-256 by name)."""
     train: Mapping[str, Any]
@@ -90,50 +106,85 @@ class Lock:
     rows_per_step: int
     steps: int
     environment: Mapping[str, str]
+    template: Mapping[str, Any]
+    """`source`, `text` and `stop_ids` of the chat template."""
 
 
 def read_lock(path: Path) -> Lock:
     """Read lock.json.
 
-    Raises Failure where it is of another version, method or stage, or holds a setting that is not obeyed here.
+    Raises Failure where it is of another version, method or stage, or holds settings that cannot be obeyed here.
     """
     lock = json.loads(path.read_text(encoding="utf-8"))
     if lock["version"] != LOCK_VERSION:
         raise Failure("error", f"lock.json has version {lock['version']}; this trainer reads version {LOCK_VERSION}")
-    if lock["method"] != "lora" or lock["stage"] not in ("sft", "pt"):
-        raise Failure("error", f"this trainer does lora for sft and pt, not {lock['method']} for {lock['stage']}")
-    return Lock(
+    method, stage = lock["method"], lock["stage"]
+    if method not in ("lora", "full") or stage not in ("sft", "pt"):
+        raise Failure("error", f"this trainer does lora and full for sft and pt, not {method} for {stage}")
+    read = Lock(
+        method=method,
         model=lock["model"],
         train=lock["data"]["train"],
         evaluation=lock["data"].get("eval"),
-        knobs=_read_knobs(lock["training"]),
+        knobs=_read_knobs(lock["training"], method),
         world_size=lock["world_size"],
         rows_per_step=lock["rows_per_step"],
         steps=lock["steps"],
         environment=lock.get("environment") or {},
+        template=lock.get("template") or {},
     )
+    if wrong := _contradictions(read):
+        raise Failure("error", "; ".join(wrong))
+    return read
 
 
-def _read_knobs(training: Mapping[str, Any]) -> Knobs:
+def _contradictions(lock: Lock) -> list[str]:
+    """What the settings ask for that does not go together, or not here."""
+    knobs, wrong = lock.knobs, []
+    if knobs.parallelism == "fsdp2":
+        wrong.append("parallelism fsdp2 is not in this trainer yet; ddp and single are")
+    if knobs.parallelism == "single" and lock.world_size > 1:
+        wrong.append(f"parallelism is single, and the lock has {lock.world_size} processes")
+    if knobs.attn_implementation == "flash_attention_2" and knobs.dtype == "float32":
+        wrong.append("flash_attention_2 computes in 16 bits, and dtype is float32")
+    if knobs.dtype == "float16" and knobs.master_weights is False:
+        wrong.append("float16 weights cannot be trained: their gradients cannot be scaled; set master_weights=true")
+    if knobs.load_best_model_at_end and not lock.evaluation:
+        wrong.append("load_best_model_at_end needs evaluation rows")
+    elif knobs.load_best_model_at_end and not (knobs.eval_steps and knobs.save_steps):
+        wrong.append("load_best_model_at_end needs eval_steps and save_steps")
+    elif knobs.load_best_model_at_end and knobs.save_steps % knobs.eval_steps:
+        every = f"save_steps {knobs.save_steps} is no multiple of eval_steps {knobs.eval_steps}"
+        wrong.append(f"load_best_model_at_end needs an evaluation of each checkpoint: {every}")
+    return wrong
+
+
+def _read_knobs(training: Mapping[str, Any], method: str) -> Knobs:
     kinds = get_type_hints(Knobs)
-    wrong = [f"{name} is not known" for name in sorted(set(training) - set(kinds))]
+    names = [known.name for known in fields(Knobs) if known.metadata.get("method", method) == method]
+    wrong = [f"{name} is not known to method {method}" for name in sorted({*training} - {*names})]
     values: dict[str, Any] = {}
-    for name in (field.name for field in fields(Knobs)):
+    for name in names:
         if name not in training:
             wrong.append(f"{name} is missing")
             continue
         value = training[name]["value"]
-        if not _fits(value, kinds[name]):
+        fitting = [kind for kind in _kinds(kinds[name]) if _fits(value, kind)]
+        if not fitting:
             wrong.append(f"{name} cannot be {value!r}")
-        values[name] = float(value) if kinds[name] is float and _fits(value, float) else value
+        values[name] = float(value) if fitting == [float] else value
     if wrong:
         raise Failure("error", f"settings of lock.json: {'; '.join(wrong)}")
     return Knobs(**values)
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType):
-        return isinstance(value, get_args(kind))
+def _kinds(kind: Any) -> tuple[type, ...]:
+    """The types that a setting comes in; a setting that is there is never None."""
+    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return tuple(kind for kind in kinds if kind is not types.NoneType)
+
+
+def _fits(value: Any, kind: type) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import adapter
-from .data import Rows, collate
+from .data import Rows, collate, lay
 from .events import Events
 from .failure import Failure
 from .machine import memory_bytes
@@ -48,46 +48,60 @@ class TokenTrainer(Trainer):
     """Trains on rows of token ids.
 
     The loss of a step is the sum over the trained tokens of its global batch, divided by their number: the same for
-    any split into processes and micro batches.
+    any split into processes, micro batches and packs. A batch of the data loader is all that this process does in one
+    step, a list of micro batches, since packed rows take another number of packs in each.
     """
 
-    def __init__(self, order: Order, events: Events, stop_asked: Callable[[], bool], **kwargs: Any) -> None:
-        super().__init__(train_dataset=order.rows, **kwargs)
+    def __init__(
+        self, order: Order, events: Events, stop_asked: Callable[[], bool], packed: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(train_dataset=order, **kwargs)
         self.remove_callback(PrinterCallback)
         self.progress = Progress()
         self.stopping = False
         self._order = order
         self._events = events
         self._stop_asked = stop_asked
-        self._step_loss = torch.zeros((), dtype=torch.float64)
+        self._arrange = lay if packed else collate
         self._head = self.model.get_base_model().get_output_embeddings()
 
     def get_train_dataloader(self) -> DataLoader:
-        """Micro batches of this process in our order; one pass is the whole training."""
-        return DataLoader(self._order.rows, batch_sampler=self._order, collate_fn=collate)
+        """The steps in our order; one pass is the whole training."""
+        return DataLoader(self._order, batch_size=None, collate_fn=self.arrange)
+
+    def arrange(self, batches: list[list[int]]) -> list[dict[str, torch.Tensor]]:
+        """The tensors of micro batches of these rows."""
+        return [self._arrange([self._order.rows[row] for row in batch]) for batch in batches]
 
     def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: object = None
+        self, model: torch.nn.Module, inputs: list[dict[str, torch.Tensor]], num_items_in_batch: object = None
     ) -> torch.Tensor:
-        """Add one micro batch's part to the gradient; at the last one of a step, sum the loss over processes.
+        """Make the gradient of one step, micro batch by micro batch, and sum its loss over processes.
 
         Raises Failure (nan) before the optimizer moves anything.
         """
         model.train()
-        inputs = self._prepare_inputs(inputs)
         trained = int(self._order.rows.trained[self._order.of_step(self.state.global_step)].sum())
-        part = self.loss_sum(model, inputs) / trained
-        # Gradients are averaged over processes, so each scales its part of the sum by their number.
-        self.accelerator.backward(part * self.args.world_size)
-        self._step_loss += part.detach().double().cpu()
-        if self.accelerator.sync_gradients:
-            self._close_step()
-        return part.detach()
+        total = torch.zeros((), dtype=torch.float64)
+        for number, batch in enumerate(inputs, 1):
+            # Gradients go over to the other processes once, with the last micro batch.
+            with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
+                part = self.loss_sum(model, self._prepare_inputs(batch)) / trained
+                # Gradients are averaged over processes, so each scales its part of the sum by their number.
+                self.accelerator.backward(part * self.args.world_size)
+            total += part.detach().double().cpu()
+        self._close_step(total)
+        return total.to(self.args.device)
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone."""
+        """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone.
+
+        No cache of keys and values is made: it would take memory, and position_ids keep packed rows apart only
+        without one.
+        """
+        places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
         with _only(self._head, inputs["positions"]):
-            logits = model(input_ids=inputs["input_ids"]).logits
+            logits = model(input_ids=inputs["input_ids"], use_cache=False, **places).logits
         logits = logits.flatten(0, -2).float()
         return cross_entropy(logits, inputs["targets"], reduction="sum")
 
@@ -151,9 +165,8 @@ class TokenTrainer(Trainer):
         """Not counted: it would walk over all parameters at every micro batch."""
         return 0
 
-    def _close_step(self) -> None:
-        loss, stops = self._sum_over_processes(self._step_loss, torch.tensor(float(self._stop_asked())))
-        self._step_loss.zero_()
+    def _close_step(self, part: torch.Tensor) -> None:
+        loss, stops = self._sum_over_processes(part, torch.tensor(float(self._stop_asked())))
         self.stopping = stops > 0
         self.progress.loss = loss
         if not math.isfinite(loss):
