@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from finetui.bundles.needs import packages_of
+
 _BLOCK = re.compile(r"(?m)^# >>> lock\n(?:.*\n)*?# <<< lock\n")
 _VALUE = re.compile(r"[\w.:,/=+-]*", re.ASCII)
 
@@ -27,11 +29,13 @@ def are_variables(value: object) -> bool:
 
 
 def render(template: str, lock: Mapping[str, Any]) -> str:
-    """The launch script of a lock: the block of the template holds its name, processes and variables.
+    """The launch script of a lock: the block of the template holds its name, processes, packages and variables.
 
     Raises ValueError where the template has not exactly one block.
     """
     lines = [f'NAME="{lock["name"]}"', f"NPROC={lock['launch']['nproc_per_node']}"]
+    if needs := packages_of(lock):
+        lines.append(f'NEEDS="{" ".join(needs)}"')
     lines += [f'export {name}="{value}"' for name, value in sorted(lock["environment"].items())]
     return _fill(template, lines)
 

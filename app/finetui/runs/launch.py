@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetui.bundles.folder import Bundle
+from finetui.bundles.needs import packages_of
 from finetui.bundles.trust import check_trust
 from finetui.bundles.verify import verify
 from finetui.core import home, jobs
@@ -63,7 +64,7 @@ def prepare(
     check_trust(found, trust)
     folder = _locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
-    jobs.run("environment", {}, python=python)
+    jobs.run("environment", {"more": packages_of(found.lock)}, python=python)
     _check_gpus(gpus, machine or probe())
     _check_disk(free_bytes)
     run = create(name or found.name)

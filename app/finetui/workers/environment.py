@@ -20,11 +20,11 @@ _INSTALLER_FILES = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_c
 
 
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Python, the versions of the `packages` asked for with all that they rest on, and torch's build.
+    """Python, torch's build, and the versions of the `packages` asked for, of `more`, and of all that they rest on.
 
     Raises FinetuiError (exit 5) that names all the packages that are missing.
     """
-    needed = request.get("packages") or NEEDED
+    needed = (*(request.get("packages") or NEEDED), *request.get("more", ()))
     missing = [name for name in needed if _installed(name) is None]
     if missing:
         facts = {"python": sys.executable, "packages": ", ".join(missing)}

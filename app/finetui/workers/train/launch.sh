@@ -15,6 +15,7 @@
 # OUT is not usable; 5 the interpreter or one of its packages is missing.
 set -euo pipefail
 
+NEEDS=""
 # >>> lock
 NAME=unlocked
 NPROC=1
@@ -38,8 +39,9 @@ PYTHON=${PYTHON:-python3}
 [ -f "$here/lock.json" ] || refuse 2 "there is no lock.json beside launch.sh: $here"
 command -v -- "$PYTHON" >/dev/null || refuse 5 "no interpreter at PYTHON=$PYTHON"
 PYTHON=$(command -v -- "$PYTHON")
-missing=$("$PYTHON" -c 'import importlib.util as u
-print(*[n for n in ("torch", "transformers", "peft", "accelerate", "safetensors", "pyarrow") if not u.find_spec(n)])')
+# shellcheck disable=SC2086  # NEEDS is words
+missing=$("$PYTHON" -c 'import importlib.util as u, sys
+print(*[n for n in sys.argv[1:] if not u.find_spec(n)])' torch transformers peft accelerate safetensors pyarrow $NEEDS)
 [ -z "$missing" ] || refuse 5 "$PYTHON lacks the packages: $missing (see env/requirements.txt)"
 
 PYTHON=$(absolute "$PYTHON")
