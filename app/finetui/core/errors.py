@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetui.core.messages import entry, t
+from finetui.core.messages import entry, language, t
 from finetui.core.text import PATH_LIMIT, one_line
 
 DONE = 0
@@ -36,7 +36,7 @@ class Problem:
     code: str
     """Key in the message table, such as `data.empty-file`."""
     facts: Mapping[str, object] = field(default_factory=dict)
-    """Values for the placeholders of the message."""
+    """Values for the placeholders of the message; one whose words differ by language is a mapping of languages."""
     file: str | None = None
     """The file it stands in, as the user named it."""
     line: int | None = None
@@ -44,7 +44,7 @@ class Problem:
 
     def message(self, lang: str | None = None) -> str:
         """What is wrong, in words."""
-        return t(self.code, lang, **self._facts())
+        return t(self.code, lang, **self._facts(lang))
 
     def expected(self, lang: str | None = None) -> str | None:
         """What would have been right, or None where the message says it all."""
@@ -52,15 +52,17 @@ class Problem:
 
     def next(self, lang: str | None = None) -> str | None:
         """The command to try next, foreign names in it quoted for a shell."""
-        return self._part("next", lang, {key: _quoted(fact) for key, fact in self._facts().items()})
+        return self._part("next", lang, {key: _quoted(fact) for key, fact in self._facts(lang).items()})
 
-    def _facts(self) -> dict[str, object]:
-        return {"file": self.file and one_line(self.file, _NAME_LIMIT), "line": self.line, **self.facts}
+    def _facts(self, lang: str | None) -> dict[str, object]:
+        said = lang or language()
+        facts = {key: fact.get(said, fact) if isinstance(fact, Mapping) else fact for key, fact in self.facts.items()}
+        return {"file": self.file and one_line(self.file, _NAME_LIMIT), "line": self.line, **facts}
 
     def _part(self, part: str, lang: str | None, facts: Mapping[str, object] | None = None) -> str | None:
         if part not in entry(self.code):
             return None
-        return t(f"{self.code}#{part}", lang, **(facts or self._facts()))
+        return t(f"{self.code}#{part}", lang, **(facts or self._facts(lang)))
 
     def to_json(self) -> dict[str, Any]:
         """The problem as `--json` prints it, in English."""
@@ -75,7 +77,8 @@ class Problem:
 
     def to_wire(self) -> dict[str, Any]:
         """The problem as a worker hands it over: unrendered, so that the reader's language applies."""
-        facts = {key: value if isinstance(value, (int, float)) else str(value) for key, value in self.facts.items()}
+        kept = (int, float, Mapping)
+        facts = {key: value if isinstance(value, kept) else str(value) for key, value in self.facts.items()}
         return {"code": self.code, "facts": facts, "file": self.file, "line": self.line}
 
     @classmethod

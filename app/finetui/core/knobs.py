@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
-from finetui.core.messages import language
+from finetui.core.glossary import Term, as_toml, find_term, plain_name, terms
+from finetui.core.messages import LANGUAGES, language, t
 
 Value = int | float | bool | str | list[str]
 _PLAIN_NAMES = re.compile(r"[\w.]+(?:\s*,\s*[\w.]+)*")  # anything else is one expression, as peft reads it
 _FILE = Path(__file__).with_name("knobs.toml")
+_SET = "--set"
+GROUPS = (
+    "task", "model", "rows", "length", "adapter", "quantization", "schedule", "batch", "optimizer", "memory",
+    "evaluation", "checkpoints", "preference", "launch", "tracking", "export",
+)  # fmt: skip
+"""What settings are grouped by in forms and in the glossary; a title each is `knobs.group-NAME`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Knob:
     """Upstream's name, unique over all tables."""
     table: str
     """The recipe table it stands in."""
+    group: str
+    """Those that are chosen together; one of `GROUPS`."""
     type: str
     """int, float, bool, text, choice or names."""
     changes: str
@@ -46,8 +55,10 @@ class Knob:
     """Exclusive lower bound."""
     max: float | None = None
     """Greatest value."""
-    unit: str = ""
-    """Unit of the value."""
+    unit: Mapping[str, str] | None = None
+    """Unit of the value, by language."""
+    also: tuple[str, ...] = ()
+    """What other tools call it, where they mean the same by the same value."""
     stages: tuple[str, ...] = ()
     """The stages that have it; empty for all."""
     methods: tuple[str, ...] = ()
@@ -59,19 +70,17 @@ class Knob:
         """Whether a training of this stage and method has the knob at all."""
         return (not self.stages or stage in self.stages) and (not self.methods or method in self.methods)
 
-    def expected(self) -> str:
-        """What the knob takes, in one phrase, for errors and help."""
+    def expected(self, lang: str | None = None) -> str:
+        """What the knob takes, in one phrase of the language in force, for errors and help."""
         if self.choices:
             return " | ".join(self.choices)
-        bounds = []
-        if self.above is not None:
-            bounds.append(f"> {self.above}")
-        if self.min is not None:
-            bounds.append(f">= {self.min}")
-        if self.max is not None:
-            bounds.append(f"<= {self.max}")
-        kind = {"names": "name or list of names"}.get(self.type, self.type)
-        return " ".join([kind, ", ".join(bounds)]).strip() + (f" ({self.unit})" if self.unit else "")
+        bounds = [
+            f"{sign} {bound:.15g}"
+            for sign, bound in ((">", self.above), (">=", self.min), ("<=", self.max))
+            if bound is not None
+        ]
+        unit = f" ({self.unit[lang or language()]})" if self.unit else ""
+        return " ".join([t(f"knobs.type-{self.type}", lang), ", ".join(bounds)]).strip() + unit
 
     def explain(self, lang: str | None = None) -> str:
         """Help and trade-off in the language in force."""
@@ -89,7 +98,7 @@ def knobs() -> Mapping[str, Knob]:
     """All knobs by name, in the order of the table."""
     with _FILE.open("rb") as stream:
         rows = tomllib.load(stream)
-    lists = ("choices", "stages", "methods")
+    lists = ("choices", "stages", "methods", "also")
     return {
         name: Knob(name=name, **{**row, **{key: tuple(row.get(key, ())) for key in lists}})
         for name, row in rows.items()
@@ -106,17 +115,62 @@ def nearest(word: str, names: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(word, list(names), 1, 0.5)), "")
 
 
+def named(word: str) -> list[Knob | Term]:
+    """What a word stands for: the knob or term of that name, here or elsewhere, else all whose help has it."""
+    plain = plain_name(word)
+    if knob := _by_name(plain):
+        return [knob]
+    if term := find_term(plain):
+        return [term]
+    said = word.strip().lower()
+    if len(said) < 2:
+        return []
+    entries: list[Knob | Term] = [*knobs().values(), *terms().values()]
+    return [entry for entry in entries if any(said in text.lower() for text in entry.help.values())]
+
+
 def check(name: str, value: Any, *, file: str | None = None, line: int | None = None) -> Value | Problem:
     """`value` as the knob holds it (an int given to a float becomes one), or what is wrong with it."""
     knob = knobs().get(name)
     if knob is None:
-        near = nearest(name, knobs())
-        return Problem("knobs.unknown-near" if near else "knobs.unknown", {"knob": name, "near": near}, file, line)
+        return unknown(name, value, file=file, line=line)
     fitting = _fit(knob, value)
     if fitting is None:
-        facts = {"knob": name, "value": str(value), "takes": knob.expected()}
-        return Problem("knobs.bad-value", facts, file, line)
+        return Problem("knobs.bad-value", {"knob": name, "value": _shown(value), "takes": _takes(knob)}, file, line)
     return fitting
+
+
+def unknown(name: str, value: Any, *, file: str | None = None, line: int | None = None) -> Problem:
+    """What is wrong with a name that is no knob: how another tool's is said here, or which name it nearly is."""
+    if knob := _by_name(plain_name(name)):
+        fits = _fit(knob, value) is not None
+        said = f"{knob.name}={_shown(value)}" if file == _SET else f"[{knob.table}] {knob.name} = {as_toml(value)}"
+        write = said if fits else {lang: f"{knob.name}: {takes}" for lang, takes in _takes(knob).items()}
+        return Problem("knobs.other-name", {"knob": name, "right": knob.name, "write": write}, file, line)
+    if term := find_term(name):
+        return Problem("knobs.other-term", {"knob": name, "here": term.written(value) or term.here}, file, line)
+    near = nearest_name(name)
+    return Problem("knobs.unknown-near" if near else "knobs.unknown", {"knob": name, "near": near}, file, line)
+
+
+def nearest_name(word: str) -> str:
+    """The knob or term whose name, here or elsewhere, is most like `word`, or an empty string."""
+    entries: list[Knob | Term] = [*knobs().values(), *terms().values()]
+    names = {name: entry.name for entry in entries for name in (entry.name, *entry.also)}
+    return names.get(nearest(plain_name(word), names), "")
+
+
+def _by_name(plain: str) -> Knob | None:
+    return next((knob for knob in knobs().values() if plain in (knob.name.lower(), *knob.also)), None)
+
+
+def _takes(knob: Knob) -> dict[str, str]:
+    return {lang: knob.expected(lang) for lang in LANGUAGES}
+
+
+def _shown(value: Any) -> str:
+    """A value as it was typed: text bare, anything else as TOML."""
+    return value if isinstance(value, str) else as_toml(value)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Value]:
@@ -132,7 +186,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Value]:
         if not equals:
             problems.append(Problem("knobs.no-equals", {"text": assignment}))
             continue
-        checked = check(name, _parse(name, text.strip()), file="--set")
+        checked = check(name, _parse(name, text.strip()), file=_SET)
         if isinstance(checked, Problem):
             problems.append(checked)
         else:
@@ -144,7 +198,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Value]:
 
 def _parse(name: str, text: str) -> Any:
     """The text after `=` as the knob's type reads it; left as text where it does not."""
-    kind = knobs()[name].type if name in knobs() else "text"
+    knob = _by_name(plain_name(name))
+    kind = knob.type if knob else "text"
     if kind in ("int", "float"):
         for read in (int, float):
             try:

@@ -1,22 +1,20 @@
-"""A recipe: what a person asks for, as commented TOML, checked whole against the table of knobs."""
+"""A recipe: what a person asks for, as commented TOML, with all that it takes over from others."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finetui.core.errors import FinetuiError, Problem
-from finetui.core.knobs import Value, check, knobs, nearest, tables
+from finetui.core.knobs import Value, knobs, nearest
+from finetui.core.messages import language
+from finetui.recipes.check import check_header, check_knobs, misplaced
+from finetui.recipes.source import read_source
 
-STAGES = ("sft", "pt")
-METHODS = ("lora",)
-HEADER = ("name", "stage", "method", "extends")
 _SHIPPED = (Path(__file__).with_name("shipped"), Path(__file__).parents[3] / "recipes")
-_ERROR_LINE = re.compile(r"\(at line (\d+)")
+_CJK = re.compile("[一-鿿]")
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,28 @@ class Recipe:
     name: str
     """Its name, for bundles and the catalogue."""
     stage: str
-    """sft or pt."""
+    """sft, pt, dpo, kto or reward."""
     method: str
-    """lora."""
+    """lora or full."""
     values: Mapping[str, Value]
     """The knobs that it sets, its parents' included."""
     text: str
     """The TOML as it was written, comments and all."""
+    extends: str = ""
+    """The recipe that it takes over from, as it names it; empty for none."""
+    inherited: frozenset[str] = frozenset()
+    """Those of `values` that only its parents say."""
 
-    def about(self) -> str:
-        """The first comment line of the file, which says what the recipe is for."""
-        first = self.text.lstrip().split("\n", 1)[0]
-        return first.lstrip("# ").strip() if first.startswith("#") else ""
+    def about(self, lang: str | None = None) -> str:
+        """The first comment line of the file, which says what the recipe is for; in Chinese the first that is."""
+        comments = []
+        for line in self.text.lstrip().splitlines():
+            if not (comment := line.strip("# \t")) or not line.startswith("#"):
+                break
+            comments.append(comment)
+        chinese = [comment for comment in comments if _CJK.search(comment)]
+        chosen = chinese if (lang or language()) == "zh" and chinese else comments
+        return chosen[0] if chosen else ""
 
 
 def catalogue() -> dict[str, Path]:
@@ -49,89 +57,51 @@ def catalogue() -> dict[str, Path]:
 def load_recipe(reference: str) -> Recipe:
     """The recipe of that name, or in that file.
 
-    Raises FinetuiError (exit 3) with every error of the file, each with its line.
+    Raises FinetuiError (exit 3) with every error of the file and of those that it extends, each with its line.
     """
-    return _load(reference, ())
+    return _load(reference, (), None, None)
 
 
-def _load(reference: str, children: tuple[Path, ...]) -> Recipe:
+def inapplicable(recipe: Recipe, overrides: Mapping[str, Value]) -> list[Problem]:
+    """What is wrong with `--set` of knobs that a training of this stage and method does not have."""
+    return [
+        problem
+        for name in overrides
+        for problem in misplaced(knobs()[name], recipe.stage, recipe.method, file="--set", line=None)
+    ]
+
+
+def _load(reference: str, children: tuple[Path, ...], file: str | None, line: int | None) -> Recipe:
+    """`file` and `line` are where another recipe names this one."""
     shipped = catalogue()
     path = shipped.get(reference) or Path(reference)
     if not path.is_file():
         facts = {"recipe": reference, "near": nearest(reference, shipped), "names": ", ".join(shipped)}
-        raise FinetuiError(Problem("recipes.not-found", facts))
+        raise FinetuiError(Problem("recipes.not-found", facts, file, line))
     if path.resolve() in children:
-        raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, str(children[-1])))
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise FinetuiError(Problem("recipes.not-toml", {"error": "not UTF-8"}, str(path))) from None
-    except (ValueError, RecursionError) as error:  # tomllib lets a number of too many digits through as ValueError
-        found = _ERROR_LINE.search(str(error))
-        line = int(found[1]) if found else None
-        raise FinetuiError(Problem("recipes.not-toml", {"error": str(error)}, str(path), line)) from error
-    values, problems = _check(document, text, str(path))
-    header: Mapping[str, Any] = document.get("recipe") if isinstance(document.get("recipe"), dict) else {}  # type: ignore[assignment]
-    parent = header.get("extends")
-    if isinstance(parent, str) and not problems:
-        beside = path.parent / parent
-        above = _load(str(beside) if parent.endswith(".toml") else parent, (*children, path.resolve()))
-        values = {**above.values, **values}
-        header = {"stage": above.stage, "method": above.method, **header}
-    problems += _check_header(header, text, str(path))
+        raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, file, line))
+    source = read_source(path)
+    header, problems = check_header(source)
+    parent, above = header.get("extends"), None
+    if parent is not None:
+        beside = str(path.parent / parent) if parent.endswith(".toml") else parent
+        try:
+            above = _load(beside, (*children, path.resolve()), source.file, source.line("recipe", "extends"))
+        except FinetuiError as error:
+            problems += error.problems
+    stage = header.get("stage") or (above.stage if above else None)
+    method = header.get("method") or (above.method if above else None)
+    own, wrong = check_knobs(source, stage, method)
+    problems += wrong
     if problems:
-        raise FinetuiError(sorted(problems, key=lambda problem: problem.line or 0))
-    return Recipe(str(header.get("name") or path.stem), header["stage"], header["method"], values, text)
-
-
-def _check(document: Mapping[str, Any], text: str, file: str) -> tuple[dict[str, Value], list[Problem]]:
-    """The knobs of a recipe and everything that is wrong with them."""
-    values: dict[str, Value] = {}
-    problems: list[Problem] = []
-    allowed = ["recipe", *tables()]
-    for table, rows in document.items():
-        if table not in allowed or not isinstance(rows, dict):
-            facts = {"table": table, "tables": ", ".join(f"[{name}]" for name in allowed)}
-            problems.append(Problem("recipes.unknown-table", facts, file, _line(text, table, None)))
-            continue
-        for name, value in rows.items() if table != "recipe" else ():
-            line = _line(text, table, name)
-            checked = check(name, value, file=file, line=line)
-            if isinstance(checked, Problem):
-                problems.append(checked)
-            elif knobs()[name].table != table:
-                facts = {"knob": name, "table": table, "right": knobs()[name].table}
-                problems.append(Problem("recipes.wrong-table", facts, file, line))
-            else:
-                values[name] = checked
-    return values, problems
-
-
-def _check_header(header: Mapping[str, Any], text: str, file: str) -> list[Problem]:
-    problems = []
-    for name, choices in (("stage", STAGES), ("method", METHODS)):
-        if header.get(name) not in choices:
-            facts = {"key": name, "value": str(header.get(name, "-")), "choices": " | ".join(choices)}
-            problems.append(Problem("recipes.bad-header", facts, file, _line(text, "recipe", name)))
-    for name in header:
-        if name not in HEADER:
-            facts = {"key": name, "value": "-", "choices": ", ".join(HEADER)}
-            problems.append(Problem("recipes.unknown-header", facts, file, _line(text, "recipe", name)))
-    return problems
-
-
-def _line(text: str, table: str, key: str | None) -> int | None:
-    """The line of `key` in `[table]`, or of the table's own header; None for inline spellings."""
-    inside = None
-    wanted, within = (table, None) if key is None else (key, table)
-    assignment = re.compile(rf"[\"']?{re.escape(wanted)}[\"']?\s*=")
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            inside = stripped.split("]")[0].strip("[] \t\"'")
-            if key is None and inside == table:
-                return number
-        elif inside == within and assignment.match(stripped):
-            return number
-    return None
+        raise FinetuiError(sorted(problems, key=lambda problem: (problem.file != source.file, problem.line or 0)))
+    assert stage is not None
+    assert method is not None
+    taken = {
+        name: value
+        for name, value in (above.values if above else {}).items()
+        if name not in own and knobs()[name].applies(stage, method)
+    }
+    return Recipe(
+        header.get("name") or path.stem, stage, method, {**taken, **own}, source.text, parent or "", frozenset(taken)
+    )
