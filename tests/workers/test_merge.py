@@ -70,6 +70,8 @@ def train(base: Path, folder: Path, **settings: Any) -> Path:
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)
+        if "lora_magnitude" in name:
+            weight.data *= 1 + 0.1 * torch.randn_like(weight)
     model.save_pretrained(folder)
     return folder
 
@@ -96,8 +98,10 @@ def run(adapter: Path, base: Path, out: Path, available_bytes: int = NOT_TO_LOAD
         {},
         {"use_rslora": True, "r": 3},
         {"rank_pattern": {"q_proj": 2, "model.layers.1.mlp.down_proj": 6}, "alpha_pattern": {"k_proj": 5, "mlp.*": 3}},
+        {"use_dora": True},
+        {"use_dora": True, "use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k_proj": 5}},
     ],
-    ids=["plain", "rslora", "patterns"],
+    ids=["plain", "rslora", "patterns", "dora", "dora-rslora-patterns"],
 )
 def test_equals_peft_bit_for_bit(base: Path, tmp_path: Path, home: Path, settings: dict[str, Any]) -> None:
     adapter = train(base, tmp_path / "adapter", **settings)
@@ -121,7 +125,10 @@ def test_row_blocks_give_the_bits_of_the_whole(shape: tuple[int, int, int], bloc
     a, b = torch.randn(rank, columns, generator=generator), torch.randn(rows, rank, generator=generator)
     bounds = row_blocks(rows, columns, max(columns * 4, -(-rows // blocks) * columns * 4))
     assert len(bounds) == min(rows, blocks)
-    assert torch.equal(torch.cat([b[first:end] @ a for first, end in bounds]), b @ a)
+    product = b @ a
+    assert torch.equal(torch.cat([b[first:end] @ a for first, end in bounds]), product)
+    norms = [torch.linalg.norm(product[first:end], dim=1) for first, end in bounds]
+    assert torch.equal(torch.cat(norms), torch.linalg.norm(product, dim=1))
 
 
 def test_header_and_untouched_tensors_are_the_bases_bytes(base: Path, tmp_path: Path, home: Path) -> None:
@@ -212,13 +219,12 @@ def test_where_the_model_does_not_fit_into_memory_it_is_merged_and_not_compared(
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        ({"use_dora": True}, "merge.not-plain"),
         ({"modules_to_save": ["lm_head"]}, "merge.not-plain"),
         ({"bias": "all"}, "merge.not-plain"),
         ({"init_lora_weights": "pissa"}, "merge.not-plain"),
         ({"target_modules": ["embed_tokens", "q_proj"]}, "merge.foreign-key"),
     ],
-    ids=["dora", "saved-modules", "bias", "pissa", "embedding"],
+    ids=["saved-modules", "bias", "pissa", "embedding"],
 )
 def test_what_is_not_plain_lora_is_refused(
     tiny_model: Path, tmp_path: Path, home: Path, settings: dict[str, Any], code: str
@@ -243,6 +249,17 @@ def test_all_keys_and_shapes_that_do_not_fit_are_named_at_once(tiny_model: Path,
     del weights["base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"]
     save_file(weights, path)
     assert refusal(adapter, tiny_model, tmp_path / "out") == {"merge.shape", "merge.unused-key", "merge.half-pair"}
+
+
+def test_dora_without_its_magnitudes_is_refused(tiny_model: Path, tmp_path: Path, home: Path) -> None:
+    adapter = train(tiny_model, tmp_path / "adapter", use_dora=True)
+    path = adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    save_file({name: weight for name, weight in weights.items() if "magnitude" not in name}, path)
+    assert refusal(adapter, tiny_model, tmp_path / "out") == {"merge.half-pair"}
+    first = next(name for name in weights if "magnitude" in name)
+    save_file({**weights, first: torch.ones(3)}, path)
+    assert refusal(adapter, tiny_model, tmp_path / "out") == {"merge.shape"}
 
 
 def test_a_quantised_base_is_refused(tiny_model: Path, tmp_path: Path, home: Path) -> None:

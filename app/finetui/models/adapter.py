@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from finetui.models.weights import ADAPTER, Weights
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
-_PART = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_PART = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB]\.weight|magnitude_vector)")
+_A, _B, _MAGNITUDE = "A.weight", "B.weight", "magnitude_vector"
 _DTYPES = frozenset({"BF16", "F16", "F32"})
 _KNOWN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 _PLAIN = {"bias": ("none", None), "init_lora_weights": _KNOWN_INITS}
@@ -36,22 +37,26 @@ _BEYOND_PLAIN = (
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
     "velora_config",
 )
-"""Settings of peft's LoraConfig that make an adapter more than `scaling * B @ A` on the base's own weights."""
+"""Settings of peft's LoraConfig that make an adapter more than LoRA or DoRA on the base's own weights."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one adapted weight gets added: `scaling * B @ A`, with A [rank, in] and B [out, rank]."""
+    """What one adapted weight gets added: `scaling * B @ A`, with A [rank, in] and B [out, rank].
+
+    With a magnitude [out] (DoRA), each row of the sum is then scaled to that length.
+    """
 
     a: str
     """Name of A in the adapter's file."""
     b: str
     """Name of B."""
     scaling: float
+    magnitude: str | None = None
+    """Name of the magnitude."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +126,12 @@ def changes(adapter: Adapter, facts: ModelFacts, weights: Weights) -> dict[str, 
             problems.append(Problem("merge.shape", {"tensor": target, **misfit}, str(adapter.folder / ADAPTER)))
         elif foreign := {t.dtype for t in (*sides.values(), tensors[target])} - _DTYPES:
             problems.append(Problem("merge.dtype", {"tensor": target, "dtype": ", ".join(sorted(foreign))}))
-        elif (scaling := _scaling(adapter.config, module, sides["A"].shape[0])) is None:
+        elif (scaling := _scaling(adapter.config, module, sides[_A].shape[0])) is None:
             problems.append(Problem("merge.bad-config", file=str(adapter.folder / CONFIG)))
             break
         else:
-            found[target] = Change(sides["A"].name, sides["B"].name, scaling)
+            magnitude = sides[_MAGNITUDE].name if _MAGNITUDE in sides else None
+            found[target] = Change(sides[_A].name, sides[_B].name, scaling, magnitude)
     if problems:
         raise FinetuiError(problems, BAD_INPUT)
     return found
@@ -150,8 +156,9 @@ def _is_plain(setting: str, value: object) -> bool:
 
 
 def _modules(adapter: Adapter, problems: list[Problem]) -> dict[str, dict[str, Tensor]]:
-    """The two sides of each adapted module, by its name in the base model; anything else in the file is a problem."""
+    """The parts of each adapted module, by its name in the base model; anything else in the file is a problem."""
     modules: dict[str, dict[str, Tensor]] = {}
+    whole = {_A, _B, _MAGNITUDE} if adapter.config.get("use_dora") else {_A, _B}
     file = str(adapter.folder / ADAPTER)
     for tensor in adapter.header.tensors:
         match = _PART.fullmatch(tensor.name.removeprefix(_PREFIX))
@@ -159,20 +166,26 @@ def _modules(adapter: Adapter, problems: list[Problem]) -> dict[str, dict[str, T
             problems.append(Problem("merge.foreign-key", {"key": tensor.name}, file))
         else:
             modules.setdefault(match["module"], {})[match["side"]] = tensor
-    for module in [name for name, sides in modules.items() if len(sides) < 2]:
-        problems.append(Problem("merge.half-pair", {"module": module}, file))
-        del modules[module]
+    for module in [name for name, sides in modules.items() if set(sides) != whole]:
+        facts = {"module": module, "parts": _spell(whole), "found": _spell(modules.pop(module))}
+        problems.append(Problem("merge.half-pair", facts, file))
     if not modules and not problems:
         problems.append(Problem("merge.empty", file=file))
     return modules
 
 
+def _spell(parts: Iterable[str]) -> str:
+    return ", ".join(f"lora_{part}" for part in sorted(parts))
+
+
 def _misfit(sides: Mapping[str, Tensor], base: Tensor) -> dict[str, str] | None:
-    """The shapes in words, where `B @ A` has not the shape of the base's weight."""
-    a, b = sides["A"].shape, sides["B"].shape
-    if len(a) == len(b) == 2 and a[0] == b[1] and (b[0], a[1]) == base.shape:
+    """The shapes in words, where `B @ A` has not the shape of the base's weight, or the magnitude not its rows."""
+    a, b = sides[_A].shape, sides[_B].shape
+    lengths = sides[_MAGNITUDE].shape if _MAGNITUDE in sides else b[:1]
+    if len(a) == len(b) == 2 and a[0] == b[1] and (b[0], a[1]) == base.shape and lengths == b[:1]:
         return None
-    return {"a": str(list(a)), "b": str(list(b)), "shape": str(list(base.shape))}
+    parts = ", ".join(f"lora_{name} {list(part.shape)}" for name, part in sorted(sides.items()))
+    return {"parts": parts, "shape": str(list(base.shape))}
 
 
 def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float | None:

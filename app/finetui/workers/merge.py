@@ -1,7 +1,8 @@
 """Merging a LoRA adapter into a model's weights, tensor by tensor, never holding more than a block of rows.
 
 Tensors that no adapter touches are copied as bytes, headers too. What comes out equals peft's `merge_and_unload`
-followed by `save_pretrained`, bit for bit: peft computes `weight += (B @ A) * scaling` in float32 and rounds once.
+followed by `save_pretrained`, bit for bit: peft computes `weight += (B @ A) * scaling` in float32 and rounds once;
+for DoRA it scales each row of that sum to its learned length before it rounds.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 def merge(request: dict[str, Any]) -> dict[str, Any]:
     """Write the `files` of folder `base` into folder `out`, with `changes` of file `adapter` added.
 
-    `changes` maps the name of a tensor to `a`, `b` (names in the adapter) and `scaling`. The result has `bytes` and
-    `peak_rss_bytes`, the most memory that this process ever had.
+    `changes` maps the name of a tensor to `a`, `b`, `magnitude` (names in the adapter; the last may be None) and
+    `scaling`. The result has `bytes` and `peak_rss_bytes`, the most memory that this process ever had.
     """
     base, out = Path(request["base"]), Path(request["out"])
     changes: dict[str, dict[str, Any]] = request["changes"]
@@ -45,8 +46,12 @@ def merge(request: dict[str, Any]) -> dict[str, Any]:
                 for tensor in header.tensors:
                     if tensor.name in changes:
                         change = changes[tensor.name]
-                        a, b = (_load(low_rank, parts[change[side]]).float() for side in ("a", "b"))
-                        _add(source, target, tensor, a, b, change["scaling"])
+                        loaded = {
+                            part: _load(low_rank, parts[change[part]]).float()
+                            for part in ("a", "b", "magnitude")
+                            if change[part] is not None
+                        }
+                        _add(source, target, tensor, scale=change["scaling"], **loaded)
                         left.discard(tensor.name)
                     else:
                         _copy(source, target, tensor.start, tensor.bytes)
@@ -66,15 +71,32 @@ def row_blocks(rows: int, columns: int, block_bytes: int = BLOCK_BYTES) -> list[
     return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-def _add(source: IO[bytes], target: IO[bytes], tensor: Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> None:
-    """Write `tensor + (b @ a) * scale`, some rows at a time; a [rank, in], b [out, rank], both float32."""
+def _add(
+    source: IO[bytes],
+    target: IO[bytes],
+    tensor: Tensor,
+    *,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale: float,
+    magnitude: torch.Tensor | None = None,
+) -> None:
+    """Write `tensor + (b @ a) * scale`, some rows at a time, each scaled to its magnitude where there is one.
+
+    a [rank, in], b [out, rank], magnitude [out], all float32.
+    """
     rows, columns = tensor.shape
     row_bytes = columns * ITEM_BYTES[tensor.dtype]
     for first, end in row_blocks(rows, columns):
         source.seek(tensor.start + first * row_bytes)
         raw = bytearray(source.read((end - first) * row_bytes))
         weight = torch.frombuffer(raw, dtype=_DTYPES[tensor.dtype]).view(end - first, columns)
-        weight += (b[first:end] @ a) * scale
+        if magnitude is None:
+            weight += (b[first:end] @ a) * scale
+        else:
+            summed = weight + (b[first:end] @ a) * scale
+            summed *= (magnitude[first:end] / torch.linalg.norm(summed, dim=1)).unsqueeze(1)
+            weight.copy_(summed)
         target.write(raw)
 
 
