@@ -20,6 +20,26 @@ def memory_limit(root: Path) -> int | None:
     return min(limits, default=None)
 
 
+def memory_left(root: Path) -> int | None:
+    """Bytes that this process can still have before the tightest group kills it, or None where none limits it.
+
+    Files that are only cached count as free: they go first.
+    """
+    left: list[int] = []
+    for controller, limit, used, cached in (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        for folder in _groups(root, controller):
+            most, now = _value(folder / limit), _value(folder / used)
+            if most.isdigit() and now.isdigit():
+                pages = [
+                    line.split()[1] for line in _value(folder / "memory.stat").splitlines() if _key(line) == cached
+                ]
+                left.append(max(0, int(most) - int(now) + sum(int(count) for count in pages if count.isdigit())))
+    return min(left, default=None)
+
+
 def cpu_limit(root: Path) -> int | None:
     """The number of cores that the time quotas of this process amount to, rounded up, or None."""
     shares: list[float] = []
@@ -36,13 +56,28 @@ def cpu_limit(root: Path) -> int | None:
 
 def _values(root: Path, controller: str, name: str) -> Iterator[str]:
     """The file `name` of this process's group and of every group above it, where they exist."""
+    for folder in _groups(root, controller):
+        if value := _value(folder / name):
+            yield value
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """This process's group and every group above it."""
     top = root / _GROUPS / controller
     own = (top / _own_group(root, controller)).parts
     for depth in range(len(own), len(top.parts) - 1, -1):
-        try:
-            yield Path(*own[:depth], name).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
+        yield Path(*own[:depth])
+
+
+def _value(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _key(line: str) -> str:
+    return line.partition(" ")[0]
 
 
 def _own_group(root: Path, controller: str) -> str:
