@@ -10,10 +10,11 @@ from finetui.cli.common import Output
 from finetui.core.errors import JOB_FAILED, render
 from finetui.core.events import Event
 from finetui.core.messages import t
-from finetui.runs.folder import FINISHED, RunFolder
+from finetui.runs.folder import RunFolder
 from finetui.runs.following import follow_batches
 from finetui.runs.outcome import problem, result
 from finetui.runs.progress import Progress, short_duration, short_number
+from finetui.runs.state import FINISHED
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -116,6 +117,8 @@ def describe(event: Event) -> str | None:
             return t("runs.evaluation-line", step=event.step, loss=short_number(event["loss"], ".4f"))
         case "checkpoint":
             return t("runs.checkpoint-line", step=event.step, path=event["path"])
+        case "best":
+            return t("runs.best-line", step=event.step, loss=short_number(event["loss"], ".4f"), path=event["path"])
         case "warning":
             return t("errors.warning", text=event["text"])
         case "stop":

@@ -55,6 +55,7 @@ SCHEMA: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     },
     "evaluation": {"loss": _NUMBER},
     "checkpoint": {"path": (str,)},
+    "best": {"loss": _NUMBER, "path": (str,)},
     "warning": {"code": (str,), "text": (str,)},
     "finished": {
         "steps": (int,),
@@ -66,7 +67,9 @@ SCHEMA: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "failed": {"cause": (str,), "detail": (str,)},
 }
 """The trainer's events: the facts of each, and the types they come in."""
-SUPERVISOR_EVENTS = frozenset({"supervisor", "sample", "stop", "exit", "evidence", "warning", "ended"})
+SUPERVISOR_EVENTS = frozenset(
+    "queued supervisor adopted sample stop exit evidence warning ended then on_finish".split()
+)
 """The supervisor's events, whose facts are its own."""
 
 _KNOWN = frozenset(SCHEMA) | SUPERVISOR_EVENTS

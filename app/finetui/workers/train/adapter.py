@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from .failure import Failure
-from .machine import dtype
+from .machine import dtype, on_cuda
 from .quantised import Quantisation
 from .quantised import load as load_quantised
 from .settings import Knobs, Lock
@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 
 
 def load_model(folder: Path, lock: Lock) -> PreTrainedModel:
-    """Load the base model in the type of the knob `dtype`, or packed, after holding it against the lock.
+    """Load the base model in the type that the lock says, or packed, after holding it against the lock.
 
     Raises Failure (model-mismatch) where it is another architecture, vocabulary size or set of weights, and Failure
     where it is quantised already.
@@ -40,10 +40,18 @@ def load_model(folder: Path, lock: Lock) -> PreTrainedModel:
             _check_weights(folder / name, digest)
     if method := (config.get("quantization_config") or {}).get("quant_method"):
         raise Failure("error", f"the base model is quantised already ({method}); train on its 16-bit original")
+    attention = lock.knobs.attn_implementation
     options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    options["attn_implementation"] = attention
     if quantisation := Quantisation.of(lock.knobs):
-        return load_quantised(folder, quantisation, dtype(lock.knobs.dtype), **options)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype(lock.knobs.dtype), **options)
+        device = int(os.environ["LOCAL_RANK"]) if on_cuda() else "cpu"
+        model = load_quantised(folder, quantisation, dtype(lock.knobs.dtype), device, **options)
+    else:
+        kept = dtype("float32" if lock.knobs.master_weights else lock.knobs.dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **options)
+    if (actual := model.config.get_text_config()._attn_implementation) != attention:
+        raise Failure("error", f"attention is {actual}, the lock has {attention}")
+    return model
 
 
 def attach(model: PreTrainedModel, knobs: Knobs, name: str) -> PeftModel:

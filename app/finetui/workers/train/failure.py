@@ -14,7 +14,9 @@ _DETAIL_CHARACTERS = 500
 
 
 class Failure(Exception):
-    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, data-mismatch, model-mismatch or error."""
+    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, out-of-memory, data-mismatch, model-mismatch or
+    error.
+    """
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
@@ -22,8 +24,18 @@ class Failure(Exception):
         self.detail = detail
 
 
-def explain(error: BaseException) -> Failure:
-    """Any exception as a Failure: a full disk and exhausted memory by what the libraries say of them, else `error`."""
+def explain(error: BaseException, lighter: str = "") -> Failure:
+    """Any exception as a Failure: a full disk and exhausted memory by what the libraries say of them, else `error`.
+
+    `lighter` says what would take less memory, and goes before what the libraries say.
+    """
+    failure = _explain(error)
+    if lighter and failure.cause == "out-of-memory":
+        return Failure(failure.cause, f"{lighter}; {failure.detail}")
+    return failure
+
+
+def _explain(error: BaseException) -> Failure:
     if isinstance(error, Failure):
         return error
     words = " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,6 +10,7 @@
 #   PYTHON              the interpreter                       (default: python3)
 #   FINETUI_EVENTS      file that events are appended to      (default: OUT/events.jsonl)
 #   FINETUI_STOP_AFTER  end after so many optimizer steps, the schedule unchanged
+#   FINETUI_REHEARSE    1 tries the largest micro batches out before the first step, 0 does not (default: 1 on a GPU)
 #
 # Exit codes: 0 done; 1 the training failed, and the last line of the events says why, or it was stopped; 2 MODEL or
 # OUT is not usable; 5 the interpreter or one of its packages is missing.

@@ -8,12 +8,14 @@ import resource
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from .failure import Failure
 from .settings import Knobs
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "pyarrow", "numpy")
@@ -31,6 +33,20 @@ def set_up(knobs: Knobs) -> None:
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(knobs.omp_num_threads)
     torch.manual_seed(knobs.seed)
+
+
+def check_able(knobs: Knobs) -> None:
+    """Look for what the settings need beyond the usual packages.
+
+    Raises Failure with all that is missing.
+    """
+    missing = []
+    if any(sign in knobs.optim for sign in ("bnb", "8bit", "paged")) and find_spec("bitsandbytes") is None:
+        missing.append(f"optim {knobs.optim} needs the package bitsandbytes")
+    if knobs.attn_implementation == "flash_attention_2" and not (on_cuda() and find_spec("flash_attn")):
+        missing.append("flash_attention_2 needs a GPU and the package flash-attn; sdpa needs neither")
+    if missing:
+        raise Failure("error", "; ".join(missing))
 
 
 def be_quiet() -> None:
@@ -77,9 +93,13 @@ def hardware(world_size: int) -> dict[str, Any]:
 
 
 def memory_bytes() -> int:
-    """The most memory that this process has used so far: the GPU's where there is one, else resident memory."""
+    """The most memory that this process has held so far: the GPU's where there is one, else resident memory.
+
+    Of a GPU it is what torch's allocator has reserved, fragments included: the predicted total without what the
+    allocator never sees (the driver's context and NCCL).
+    """
     if on_cuda():
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

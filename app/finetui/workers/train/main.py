@@ -1,6 +1,7 @@
 """Train what a bundle's lock says: `python -m torch.distributed.run … -m train.main`, started by launch.sh.
 
-Reads lock.json beside this folder; from the environment MODEL, DATA, OUT and FINETUI_EVENTS, and FINETUI_STOP_AFTER.
+Reads lock.json beside this folder; from the environment MODEL, DATA, OUT, FINETUI_EVENTS, FINETUI_STOP_AFTER and
+FINETUI_REHEARSE.
 Leaves OUT/output and, last of all, OUT/done.json; or a `failed` event, and neither of them.
 Exit codes: 0 done, 1 failed, 143 stopped by SIGTERM after saving a checkpoint.
 """
@@ -19,23 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from transformers import TrainingArguments
 
 from . import adapter, machine
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, best
 from .data import Rows, read_rows
 from .events import Events
 from .failure import STOPPED_EXIT_CODE, Failure, explain
 from .order import Order, count_steps
 from .record import sync_folder, write_json
+from .results import Adapter, Result, Weights
 from .settings import Lock, read_lock
 from .trainer import Steps, TokenTrainer
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where things are, and which process this is: all that comes from the environment."""
+    """Where things are, which process this is, and how far to go: all that comes from the environment."""
 
     lock: Path
     model: Path
@@ -43,6 +44,7 @@ class Place:
     out: Path
     events: Path
     stop_after: int | None
+    rehearses: bool
     rank: int
     world_size: int
 
@@ -51,22 +53,22 @@ def main() -> int:
     """Train, and say how it ended."""
     place = find_place()
     events = Events(place.events if place.rank == 0 else None)
+    lock: Lock | None = None
     trainer: TokenTrainer | None = None
     try:
         lock = read_lock(place.lock)
         rows, evaluation = read_data(lock, place)
         say_started(lock, place, events, len(rows))
-        model = load(lock, place, events)
-        trainer = prepare(lock, place, events, model, rows, evaluation)
-        before = adapter.tensors(model)
+        result = load(lock, place, events)
+        trainer = prepare(lock, place, events, result, rows, evaluation)
         trainer.train()
         done = trainer.state.global_step
         if trainer.stopping and done < lock.steps:
             events.write("warning", done, code="stopped", text="stopped by SIGTERM after saving a checkpoint")
             return STOPPED_EXIT_CODE
-        finish(lock, place, events, trainer, before)
+        finish(lock, place, events, trainer, result)
     except BaseException as error:
-        failure = explain(error)
+        failure = explain(error, lock.knobs.lighter() if lock is not None else "")
         step = trainer.state.global_step if trainer is not None else None
         traceback.print_exc()
         with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
@@ -88,6 +90,7 @@ def find_place() -> Place:
         out=out,
         events=Path(os.environ.get("FINETUI_EVENTS") or out / "events.jsonl"),
         stop_after=int(stop_after) if stop_after else None,
+        rehearses=os.environ.get("FINETUI_REHEARSE", str(int(machine.on_cuda()))) == "1",
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
@@ -128,36 +131,40 @@ def say_started(lock: Lock, place: Place, events: Events, rows: int) -> None:
         events.write("warning", code="environment", text="; ".join(differing))
 
 
-def load(lock: Lock, place: Place, events: Events) -> PeftModel:
-    """The base model with its adapter, everything random seeded."""
+def load(lock: Lock, place: Place, events: Events) -> Result:
+    """The base model, made ready for the method of the lock; everything random seeded."""
     started = time.monotonic()
+    machine.check_able(lock.knobs)
     machine.set_up(lock.knobs)
     machine.be_quiet()
-    model = adapter.attach(adapter.load_model(place.model, lock), lock.knobs, lock.model["name"])
-    trainable, parameters = model.get_nb_trainable_parameters()
+    base = adapter.load_model(place.model, lock)
+    result = Adapter(base, lock) if lock.method == "lora" else Weights(base, place.model, lock)
+    parameters, trainable = result.parameters()
     events.write(
         "model_loaded",
-        parameters=parameters - trainable,
+        parameters=parameters,
         trainable_parameters=trainable,
         seconds=time.monotonic() - started,
     )
-    return model
+    return result
 
 
 def prepare(
-    lock: Lock, place: Place, events: Events, model: PeftModel, rows: Rows, evaluation: Rows | None
+    lock: Lock, place: Place, events: Events, result: Result, rows: Rows, evaluation: Rows | None
 ) -> TokenTrainer:
     """The trainer, ready to train; from here on SIGTERM saves a checkpoint and ends."""
     stop_asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop_asked.append(number))
     steps = Steps(place.stop_after)
-    checkpoints = Checkpoints(lock.knobs.save_total_limit, lock.train["digest"], events)
+    knobs = lock.knobs
+    checkpoints = Checkpoints(knobs.save_total_limit, knobs.load_best_model_at_end, lock.train["digest"], events)
     trainer = TokenTrainer(
-        order=Order(rows, lock.knobs, lock.steps, place.world_size, place.rank),
+        result=result,
+        order=Order(rows, knobs, lock.steps, place.world_size, place.rank),
         events=events,
         stop_asked=lambda: bool(stop_asked),
-        packed=lock.knobs.packing,
-        model=model,
+        packed=knobs.packing,
+        rehearses=place.rehearses,
         args=arguments(lock, place.out / "checkpoints", evaluation is not None),
         eval_dataset=evaluation,
         callbacks=[steps, checkpoints],
@@ -165,7 +172,7 @@ def prepare(
     steps.trainer = trainer
     if trainer.args.world_size != lock.world_size:
         raise Failure("world-size", f"{trainer.args.world_size} processes train, the lock has {lock.world_size}")
-    torch.manual_seed(lock.knobs.seed + place.rank)  # dropout differs between processes
+    torch.manual_seed(knobs.seed + place.rank)  # dropout differs between processes
     return trainer
 
 
@@ -212,34 +219,48 @@ def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArgumen
     )
 
 
-def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, before: dict[str, torch.Tensor]) -> None:
-    """Check the adapter, save it, and write the record of what came out; the other processes wait."""
+def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, result: Result) -> None:
+    """Check and save the result, and write the record of what came out; the other processes wait."""
     if place.rank == 0:
-        stopped_early = trainer.progress.steps < lock.steps
-        after = adapter.tensors(trainer.model)
-        adapter.check_finite(after)
-        if trainer.progress.highest_learning_rate > 0 or not stopped_early:
-            adapter.check_moved(before, after)
-        digests = save_output(trainer.model, place.out / "output")
+        progress = trainer.progress
+        stopped_early = progress.steps < lock.steps
+        if lock.knobs.load_best_model_at_end:
+            put_best_back(place.out / "checkpoints", progress.steps, result, events)
+        must_move = progress.highest_learning_rate > 0 or not stopped_early
+        digests = save_output(result, place.out / "output", must_move)
         figures = {
-            "steps": trainer.progress.steps,
-            "final_loss": trainer.progress.loss,
-            "seconds": trainer.progress.ended - trainer.progress.started,
-            "tokens_per_second": trainer.progress.tokens_per_second(),
+            "steps": progress.steps,
+            "final_loss": progress.loss,
+            "seconds": progress.ended - progress.started,
+            "tokens_per_second": progress.tokens_per_second(),
         }
         record = {"v": 1, "world_size": place.world_size, "stopped_early": stopped_early, "outputs": digests}
         write_json(place.out / "done.json", {**record, **figures, "hardware": machine.hardware(place.world_size)})
-        events.write("finished", trainer.progress.steps, output_digests=digests, **figures)
+        events.write("finished", progress.steps, output_digests=digests, **figures)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # without it a process that ends first can abort the others' finished work
         torch.distributed.destroy_process_group()
 
 
-def save_output(model: PeftModel, folder: Path) -> dict[str, str]:
+def put_best_back(checkpoints: Path, steps: int, result: Result, events: Events) -> None:
+    """Let the result be the checkpoint with the lowest evaluation loss, and say which one that is."""
+    found = best(checkpoints)
+    if found is None:  # ended before the first one
+        return
+    if found.step != steps:
+        result.read_checkpoint(found.path)
+    events.write("best", found.step, loss=found.evaluation_loss, path=f"{checkpoints.name}/{found.path.name}")
+
+
+def save_output(result: Result, folder: Path, must_move: bool) -> dict[str, str]:
     """Save the result so that the folder appears whole; gives the SHA-256 of each file."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    digests = adapter.save(model, part)
+    try:
+        digests = result.save(part, must_move=must_move)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     sync_folder(part)
     part.rename(folder)
     sync_folder(folder.parent)

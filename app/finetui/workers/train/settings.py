@@ -14,27 +14,27 @@ from .failure import Failure
 LOCK_VERSION = 0
 
 
-def _of(method: str) -> Any:
-    """A setting that only this method has; None under another one."""
-    return field(default=None, metadata={"method": method})
+# Settings that one method has, and that are None under another.
+_LORA = {"method": "lora"}
+_FULL = {"method": "full"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knobs:
     """Every setting of a locked training, under upstream's name. One that the lock has beyond these is an error."""
 
-    r: int | None = _of("lora")
-    lora_alpha: float | None = _of("lora")
-    lora_dropout: float | None = _of("lora")
-    target_modules: str | list | None = _of("lora")
-    use_dora: bool | None = _of("lora")
-    use_rslora: bool | None = _of("lora")
-    load_in_4bit: bool | None = _of("lora")
-    load_in_8bit: bool | None = _of("lora")
-    bnb_4bit_quant_type: str | None = _of("lora")
-    bnb_4bit_use_double_quant: bool | None = _of("lora")
-    bnb_4bit_quant_storage: str | None = _of("lora")
-    master_weights: bool | None = _of("full")
+    r: int | None = field(default=None, metadata=_LORA)
+    lora_alpha: float | None = field(default=None, metadata=_LORA)
+    lora_dropout: float | None = field(default=None, metadata=_LORA)
+    target_modules: str | list | None = field(default=None, metadata=_LORA)
+    use_dora: bool | None = field(default=None, metadata=_LORA)
+    use_rslora: bool | None = field(default=None, metadata=_LORA)
+    load_in_4bit: bool | None = field(default=None, metadata=_LORA)
+    load_in_8bit: bool | None = field(default=None, metadata=_LORA)
+    bnb_4bit_quant_type: str | None = field(default=None, metadata=_LORA)
+    bnb_4bit_use_double_quant: bool | None = field(default=None, metadata=_LORA)
+    bnb_4bit_quant_storage: str | None = field(default=None, metadata=_LORA)
+    master_weights: bool | None = field(default=None, metadata=_FULL)
     """Keep float32 weights and compute in `dtype`; false: weights, gradients and states are in `dtype`."""
     learning_rate: float
     lr_scheduler_type: str
@@ -83,6 +83,22 @@ class Knobs:
     def mixed(self) -> bool:
         """Whether autocast computes in `dtype` on weights of which some are in float32."""
         return self.dtype != "float32" and self.master_weights is not False
+
+    def lighter(self) -> str:
+        """Settings that take less memory and leave the result as it is, for who has run out of it."""
+        ways = []
+        if self.attn_implementation == "eager":
+            ways.append("attn_implementation=sdpa")
+        if not self.gradient_checkpointing:
+            ways.append("gradient_checkpointing=true")
+        if self.per_device_train_batch_size > 1:
+            steps = -(-self.rows_per_step // self.nproc_per_node)
+            ways.append(f"per_device_train_batch_size=1 with gradient_accumulation_steps={steps}")
+        if self.per_device_eval_batch_size > 1:
+            ways.append("per_device_eval_batch_size=1")
+        if not ways:
+            return "no setting takes less memory and leaves the result as it is"
+        return f"less memory for the same result: {', '.join(ways)}"
 
     def room(self, world_size: int) -> int:
         """Rows that the micro batches of one optimizer step have room for over all processes."""

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import adapter
+from .apart import check_apart
 from .data import Rows, collate, lay
 from .events import Events
 from .failure import Failure
 from .machine import memory_bytes
 from .order import Order
+from .rehearsal import rehearse
+from .results import Result
 
 
 @dataclass
@@ -53,17 +54,27 @@ class TokenTrainer(Trainer):
     """
 
     def __init__(
-        self, order: Order, events: Events, stop_asked: Callable[[], bool], packed: bool, **kwargs: Any
+        self,
+        result: Result,
+        order: Order,
+        events: Events,
+        stop_asked: Callable[[], bool],
+        *,
+        packed: bool,
+        rehearses: bool,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(train_dataset=order, **kwargs)
+        """`packed`: rows are laid end to end; `rehearses`: the heaviest micro batches are tried out first."""
+        super().__init__(model=result.model, train_dataset=order, **kwargs)
         self.remove_callback(PrinterCallback)
         self.progress = Progress()
         self.stopping = False
+        self._result = result
         self._order = order
         self._events = events
         self._stop_asked = stop_asked
-        self._arrange = lay if packed else collate
-        self._head = self.model.get_base_model().get_output_embeddings()
+        self._packed = packed
+        self._rehearses = rehearses
 
     def get_train_dataloader(self) -> DataLoader:
         """The steps in our order; one pass is the whole training."""
@@ -71,7 +82,25 @@ class TokenTrainer(Trainer):
 
     def arrange(self, batches: list[list[int]]) -> list[dict[str, torch.Tensor]]:
         """The tensors of micro batches of these rows."""
-        return [self._arrange([self._order.rows[row] for row in batch]) for batch in batches]
+        arrange = lay if self._packed else collate
+        return [arrange([self._order.rows[row] for row in batch]) for batch in batches]
+
+    def warm_up(self) -> None:
+        """Try out what would fail later, on the model in its place and before the clock runs; changes nothing.
+
+        Raises Failure where packed rows would see each other, or a micro batch of the training does not fit.
+        """
+        if self._packed:
+            check_apart(self.model)
+        if not self._rehearses:
+            return
+        batches = self.arrange(self._order.heaviest())
+        self.model.train()
+
+        def backward(number: int) -> None:
+            self.loss_sum(self.model, self._prepare_inputs(batches[number])).backward()
+
+        rehearse(self.model, self.optimizer.optimizer, backward, [batch["input_ids"].numel() for batch in batches])
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[dict[str, torch.Tensor]], num_items_in_batch: object = None
@@ -100,7 +129,7 @@ class TokenTrainer(Trainer):
         without one.
         """
         places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
-        with _only(self._head, inputs["positions"]):
+        with _only(self._result.head, inputs["positions"]):
             logits = model(input_ids=inputs["input_ids"], use_cache=False, **places).logits
         logits = logits.flatten(0, -2).float()
         return cross_entropy(logits, inputs["targets"], reduction="sum")
@@ -156,10 +185,9 @@ class TokenTrainer(Trainer):
         )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter, as the result is saved."""
+        """Save the trained weights for a checkpoint."""
         if self.args.should_save:
-            model: PeftModel = self.model
-            adapter.save(model, Path(output_dir or self.args.output_dir))
+            self._result.write_checkpoint(Path(output_dir or self.args.output_dir))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: it would walk over all parameters at every micro batch."""
@@ -189,7 +217,8 @@ class Steps(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Start the clock."""
+        """Try out what would fail later, and start the clock."""
+        self.trainer.warm_up()
         self.trainer.progress.started = self.trainer.progress.ended = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:

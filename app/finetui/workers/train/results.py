@@ -1,0 +1,109 @@
+"""What a training makes, by its method: what is trained, kept in checkpoints, put back, checked and saved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from . import adapter, full
+from .failure import Failure
+from .settings import Lock
+
+
+class Result(Protocol):
+    """A model in training, and what of it is the result."""
+
+    model: torch.nn.Module
+    """What is trained, wrapped in nothing of torch's or accelerate's."""
+    head: torch.nn.Module
+    """Its layer that makes logits."""
+
+    def parameters(self) -> tuple[int, int]:
+        """How many weights the base model has, and how many are trained."""
+
+    def write_checkpoint(self, folder: Path) -> None:
+        """Keep the trained weights exactly as they are."""
+
+    def read_checkpoint(self, folder: Path) -> None:
+        """Put them back."""
+
+    def save(self, folder: Path, *, must_move: bool) -> dict[str, str]:
+        """Check and write the result into an empty folder, synced to disk; gives each file's SHA-256 by its name.
+
+        Raises Failure (nan) where a value is not finite, (adapter-never-moved) where nothing was trained and
+        `must_move` says that something should have been.
+        """
+
+
+class Adapter:
+    """LoRA and its kin: the base model stays as it is."""
+
+    def __init__(self, base: PreTrainedModel, lock: Lock) -> None:
+        self.model: PeftModel = adapter.attach(base, lock.knobs, lock.model["name"])
+        self.head = self.model.get_base_model().get_output_embeddings()
+        self._before = adapter.tensors(self.model)
+
+    def parameters(self) -> tuple[int, int]:
+        """The adapter is not counted as the base's; packed weights count as what they stand for."""
+        trainable, total = self.model.get_nb_trainable_parameters()
+        return total - trainable, trainable
+
+    def write_checkpoint(self, folder: Path) -> None:
+        """The adapter, as it is saved at the end."""
+        adapter.save(self.model, folder)
+
+    def read_checkpoint(self, folder: Path) -> None:
+        """Put its tensors back."""
+        set_peft_model_state_dict(self.model, load_file(folder / adapter.WEIGHTS_NAME))
+
+    def save(self, folder: Path, *, must_move: bool) -> dict[str, str]:
+        """adapter_config.json and adapter_model.safetensors."""
+        after = adapter.tensors(self.model)
+        adapter.check_finite(after)
+        if must_move:
+            adapter.check_moved(self._before, after)
+        return adapter.save(self.model, folder)
+
+
+class Weights:
+    """Full fine-tuning: the result is a whole model."""
+
+    def __init__(self, base: PreTrainedModel, folder: Path, lock: Lock) -> None:
+        self.model = full.release(base)
+        self.head = base.get_output_embeddings()
+        self._folder = folder
+        self._template = lock.template
+        self._names = sorted(name for name in lock.model["files"] if name.endswith(".safetensors"))
+
+    def parameters(self) -> tuple[int, int]:
+        """Weights that are tied count once."""
+        weights = list(self.model.parameters())
+        return sum(map(torch.numel, weights)), sum(weight.numel() for weight in weights if weight.requires_grad)
+
+    def write_checkpoint(self, folder: Path) -> None:
+        """The trained weights in the type that they are trained in."""
+        full.write_checkpoint(self.model, folder)
+
+    def read_checkpoint(self, folder: Path) -> None:
+        """Put them back."""
+        full.read_checkpoint(self.model, folder)
+
+    def save(self, folder: Path, *, must_move: bool) -> dict[str, str]:
+        """A model folder like the base's: its weight files in their types, and all that lay beside them."""
+        full.check_finite(self.model)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not full.write_model(self.model, self._folder, self._names, folder) and must_move:
+            raise Failure("adapter-never-moved", "every weight of the result is as it began")
+        full.carry(self._folder, self._names, self._template, folder)
+        digests = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            digests[path.relative_to(folder).as_posix()] = adapter.sha256(path)
+        return digests
