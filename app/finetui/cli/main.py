@@ -35,6 +35,8 @@ from finetui.core.messages import LANGUAGES, set_language, t
 
 COMMANDS = {
     "demo": "demo",
+    "doctor": "doctor",
+    "fetch": "fetch",
     "inspect": "data",
     "convert": "data",
     "preview": "data",

@@ -1,0 +1,83 @@
+"""Room: on disks, in memory, in shared memory, in the table of open files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from finetui.core.errors import ShellWords
+from finetui.doctor.finding import MISSING, NOTE, OK, WARNING, Finding, gib, say
+from finetui.doctor.situation import Situation
+from finetui.hardware.disk import GIB, Disk
+from finetui.runs.launch import NEEDED_BYTES
+
+ENOUGH_BYTES = 20 * GIB
+"""A model of 7 B and room to work."""
+LEAST_INODES = 10_000
+LEAST_FILES = 1024
+LEAST_SHM = GIB
+"""Of the shared memory that several processes hand each other batches and gradients through."""
+
+_FOLDERS: Mapping[str, str] = {"FINETUI_HOME": "finetui", "HF_HOME": "huggingface"}
+"""What a variable's folder is called on another disk."""
+
+
+def check_disks(situation: Situation) -> Iterator[Finding]:
+    """What there is to say of the disks that models, data and runs come to lie on."""
+    seen: set[int] = set()
+    works = situation.purpose.trains or situation.purpose.reaches_hub
+    for variable, disk in situation.disks.items():
+        if disk.device in seen:
+            continue
+        seen.add(disk.device)
+        facts: dict[str, object] = {"variable": variable, "path": disk.path, "free": gib(disk.free_bytes)}
+        command = _elsewhere(situation, disk)
+        if variable in _FOLDERS and disk.free_bytes < NEEDED_BYTES:
+            yield say(MISSING if works else WARNING, "disk-full", command=command, **facts)
+        elif variable in _FOLDERS and disk.free_bytes < ENOUGH_BYTES:
+            yield say(WARNING, "disk-low", command=command, **facts)
+        elif variable in _FOLDERS and situation.larger is not None and command:
+            yield _beside(situation.larger, command, facts)
+        elif variable in _FOLDERS:
+            yield say(OK, "disk-ok", **facts)
+        elif disk.free_bytes < NEEDED_BYTES:
+            yield say(WARNING, "temporary-full", **facts)
+        yield from _kind_of(disk, facts)
+
+
+def check_memory(situation: Situation) -> Iterator[Finding]:
+    """What there is to say of the limits of processes."""
+    host = situation.host
+    several = len(situation.machine.gpus) > 1
+    if several and host.shm_bytes is not None and host.shm_bytes < LEAST_SHM:
+        code = "shm-small-container" if host.is_container else "shm-small"
+        yield say(WARNING, code, size=host.shm_bytes >> 20)
+    if 0 <= host.open_files < LEAST_FILES:
+        yield say(WARNING, "open-files", count=host.open_files)
+
+
+def _elsewhere(situation: Situation, disk: Disk) -> ShellWords:
+    """The command that moves to the larger disk whatever is kept on this one; to nowhere where there is none."""
+    larger = situation.larger
+    if larger is None or larger.device == disk.device:
+        return ShellWords(f"df -h {shlex.quote(disk.mount or disk.path)}")
+    moved = [
+        f"{variable}={shlex.quote(str(Path(larger.mount or larger.path) / folder))}"
+        for variable, folder in _FOLDERS.items()
+        if variable in situation.disks and situation.disks[variable].device == disk.device
+    ]
+    return ShellWords("export " + " ".join(moved))
+
+
+def _beside(larger: Disk, command: ShellWords, facts: Mapping[str, object]) -> Finding:
+    return say(WARNING, "disk-beside", mount=larger.mount, larger=gib(larger.free_bytes), command=command, **facts)
+
+
+def _kind_of(disk: Disk, facts: Mapping[str, object]) -> Iterator[Finding]:
+    if disk.free_inodes is not None and disk.free_inodes < LEAST_INODES:
+        yield say(WARNING, "disk-inodes", count=disk.free_inodes, **facts)
+    if facts["variable"] in _FOLDERS and disk.is_memory:
+        yield say(WARNING, "disk-memory", **facts)
+    elif facts["variable"] in _FOLDERS and disk.is_network:
+        yield say(NOTE, "disk-network", filesystem=disk.filesystem, **facts)

@@ -1,0 +1,73 @@
+"""Whether the hubs can be reached from here, and whether the hub knows the token; only where going online was asked."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from finetui.models.fetch.http import Broken, Client, Refused
+from finetui.models.fetch.sites import HUB, Site
+
+LIMIT_S = 10.0
+"""What each question may take, whatever hangs."""
+_PATHS = {HUB: "/api/models?limit=1"}
+_LOGIN_REFUSED = (401, 403)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one question to a site."""
+
+    reached: bool
+    words: str = ""
+    """Why it was not reached."""
+    token_refused: bool = False
+    """Whether the site does not know the token that it was sent."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What came of all of them; None for a site that cannot be asked."""
+
+    hub: Answer | None
+    modelscope: Answer | None
+
+
+def ask_network(hub: Site | None, modelscope: Site | None, limit_s: float = LIMIT_S) -> Network:
+    """Ask both at once."""
+    answers: dict[str, Answer] = {}
+    threads = [
+        threading.Thread(target=_ask, args=(site, answers), daemon=True)
+        for site in (hub, modelscope)
+        if site is not None
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(limit_s)
+    late = Answer(False, "time out")
+    return Network(
+        None if hub is None else answers.get(hub.name, late),
+        None if modelscope is None else answers.get(modelscope.name, late),
+    )
+
+
+def _ask(site: Site, answers: dict[str, Answer]) -> None:
+    reached = _reach(Site(site.name, site.endpoint), _PATHS.get(site.name, "/"))
+    if reached.reached and site.name == HUB and site.token:
+        known = _reach(site, "/api/whoami-v2")
+        reached = Answer(True, token_refused=known.token_refused)
+    answers[site.name] = reached
+
+
+def _reach(site: Site, path: str) -> Answer:
+    client = Client(site)
+    try:
+        with client.get(site.endpoint + path):
+            return Answer(True)
+    except Refused as refused:
+        return Answer(refused.status > 0, refused.words, token_refused=refused.status in _LOGIN_REFUSED)
+    except Broken as broken:
+        return Answer(broken.status is not None, broken.words)
+    finally:
+        client.close()

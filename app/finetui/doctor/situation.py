@@ -1,0 +1,116 @@
+"""All that the checks look at, gathered once: no check touches the system itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetui.core import home
+from finetui.core.caches import hf_home
+from finetui.doctor.bounds import Bounds, read_bounds
+from finetui.doctor.interpreter import Interpreter, ask_interpreter
+from finetui.doctor.leftovers import RunHere, runs_here
+from finetui.doctor.logins import Logins, read_logins
+from finetui.doctor.model import ModelHere, look_for
+from finetui.doctor.online import Network, ask_network
+from finetui.doctor.purpose import Purpose
+from finetui.hardware.disk import Disk, larger_disk, read_disk, read_mounts
+from finetui.hardware.host import Host, read_host
+from finetui.hardware.probe import Machine, probe
+
+MULTIPLEXERS = ("tmux", "screen")
+_RESOLVING_S = 5.0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """This machine, as far as it matters to a purpose."""
+
+    purpose: Purpose
+    machine: Machine
+    host: Host
+    disks: Mapping[str, Disk]
+    """By the variable that moves what is kept there: FINETUI_HOME, HF_HOME, TMPDIR; those that can be asked."""
+    larger: Disk | None
+    """A disk with far more room than that of FINETUI_HOME, where that one is small."""
+    environment: Mapping[str, str]
+    encoding: str
+    """How stdout writes text."""
+    interpreter: Interpreter | None
+    """The training interpreter; None where the purpose needs none."""
+    bounds: Bounds
+    """The versions that finetui asks for."""
+    programs: frozenset[str]
+    """Of the programs that matter, those on the path."""
+    resolves: bool
+    """Whether this machine's own name has an address."""
+    runs: tuple[RunHere, ...]
+    logins: Logins
+    network: Network | None
+    """None where nobody asked to go online."""
+    model: ModelHere | None
+    """None where nobody named one."""
+
+
+def gather(purpose: Purpose, *, python: str | None = None, model: str | None = None, online: bool = False) -> Situation:
+    """Look at everything; the training interpreter is started only where the purpose has packages."""
+    logins = read_logins()
+    mounts = read_mounts()
+    disks = _disks()
+    own = disks.get("FINETUI_HOME")
+    return Situation(
+        purpose=purpose,
+        machine=probe(),
+        host=read_host(),
+        disks=disks,
+        larger=None if own is None else larger_disk(own, mounts),
+        environment=dict(os.environ),
+        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
+        interpreter=ask_interpreter(python) if purpose.packages or python else None,
+        bounds=read_bounds(),
+        programs=_on_path((*MULTIPLEXERS, *purpose.programs)),
+        resolves=_resolves(),
+        runs=runs_here(),
+        logins=logins,
+        network=ask_network(logins.hub, logins.modelscope) if online else None,
+        model=None if model is None else look_for(model),
+    )
+
+
+def _disks() -> dict[str, Disk]:
+    mounts = read_mounts()
+    places = {"FINETUI_HOME": home.home(), "HF_HOME": hf_home(), "TMPDIR": Path(tempfile.gettempdir())}
+    found = {}
+    for variable, place in places.items():
+        try:
+            found[variable] = read_disk(place, mounts)
+        except OSError:  # a disk that does not answer is missed by the checks
+            continue
+    return found
+
+
+def _on_path(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in names if shutil.which(name))
+
+
+def _resolves() -> bool:
+    """Whether torch.distributed will find this machine by its own name; a name server that is silent counts as no."""
+    found: list[object] = []
+
+    def ask() -> None:
+        try:
+            found.extend(socket.getaddrinfo(socket.gethostname(), None))
+        except (OSError, UnicodeError):
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_RESOLVING_S)
+    return bool(found)
