@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from finetui.core.text import one_line
+
+_LONGEST = 200
 _FILE = Path(__file__).with_name("glossary.toml")
 
 
@@ -60,9 +64,14 @@ def find_term(word: str) -> Term | None:
 
 def plain_name(word: str) -> str:
     """A name as tables have it: without dashes in front, with underscores, in lower case."""
-    return word.strip().lstrip("-").lower().replace("-", "_").replace(" ", "_")
+    return word[:_LONGEST].strip().lstrip("-").lower().replace("-", "_").replace(" ", "_")
 
 
 def as_toml(value: Any) -> str:
-    """A value as a recipe has it."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """A value as a recipe has it, shortened where no person would have written it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    try:
+        return one_line(json.dumps(value, ensure_ascii=False, default=str), _LONGEST)
+    except RecursionError:
+        return "…"

@@ -15,11 +15,13 @@ from typing import Any
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.glossary import Term, as_toml, find_term, plain_name, terms
 from finetui.core.messages import LANGUAGES, language, t
+from finetui.core.text import one_line
 
 Value = int | float | bool | str | list[str]
 _PLAIN_NAMES = re.compile(r"[\w.]+(?:\s*,\s*[\w.]+)*")  # anything else is one expression, as peft reads it
 _FILE = Path(__file__).with_name("knobs.toml")
 _SET = "--set"
+_LONGEST = 200
 GROUPS = (
     "task", "model", "rows", "length", "adapter", "quantization", "schedule", "batch", "optimizer", "memory",
     "evaluation", "checkpoints", "preference", "launch", "tracking", "export",
@@ -55,6 +57,8 @@ class Knob:
     """Exclusive lower bound."""
     max: float | None = None
     """Greatest value."""
+    other_values: Mapping[str, str] | None = None
+    """Which of `choices` other tools' words stand for."""
     unit: Mapping[str, str] | None = None
     """Unit of the value, by language."""
     also: tuple[str, ...] = ()
@@ -79,7 +83,8 @@ class Knob:
             for sign, bound in ((">", self.above), (">=", self.min), ("<=", self.max))
             if bound is not None
         ]
-        unit = f" ({self.unit[lang or language()]})" if self.unit else ""
+        said = lang or language()
+        unit = ("（{}）" if said == "zh" else " ({})").format(self.unit[said]) if self.unit else ""
         return " ".join([t(f"knobs.type-{self.type}", lang), ", ".join(bounds)]).strip() + unit
 
     def explain(self, lang: str | None = None) -> str:
@@ -110,9 +115,9 @@ def tables() -> list[str]:
     return list(dict.fromkeys(knob.table for knob in knobs().values()))
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    """The name most like `word`, or an empty string."""
-    return next(iter(difflib.get_close_matches(word, list(names), 1, 0.5)), "")
+def nearest(word: str, names: Iterable[str], likeness: float = 0.5) -> str:
+    """The name most like `word`, by difflib's ratio at least `likeness`, or an empty string."""
+    return next(iter(difflib.get_close_matches(word[:_LONGEST], list(names), 1, likeness)), "")
 
 
 def named(word: str) -> list[Knob | Term]:
@@ -136,28 +141,38 @@ def check(name: str, value: Any, *, file: str | None = None, line: int | None = 
         return unknown(name, value, file=file, line=line)
     fitting = _fit(knob, value)
     if fitting is None:
-        return Problem("knobs.bad-value", {"knob": name, "value": _shown(value), "takes": _takes(knob)}, file, line)
+        return _bad_value(knob, value, file, line)
     return fitting
 
 
 def unknown(name: str, value: Any, *, file: str | None = None, line: int | None = None) -> Problem:
     """What is wrong with a name that is no knob: how another tool's is said here, or which name it nearly is."""
+    shown = one_line(name, _LONGEST)
     if knob := _by_name(plain_name(name)):
+        value = (knob.other_values or {}).get(value, value) if isinstance(value, str) else value
         fits = _fit(knob, value) is not None
-        said = f"{knob.name}={_shown(value)}" if file == _SET else f"[{knob.table}] {knob.name} = {as_toml(value)}"
+        said = f"{knob.name}={value}" if file == _SET else f"[{knob.table}] {knob.name} = {as_toml(value)}"
         write = said if fits else {lang: f"{knob.name}: {takes}" for lang, takes in _takes(knob).items()}
-        return Problem("knobs.other-name", {"knob": name, "right": knob.name, "write": write}, file, line)
+        return Problem("knobs.other-name", {"knob": shown, "right": knob.name, "write": write}, file, line)
     if term := find_term(name):
-        return Problem("knobs.other-term", {"knob": name, "here": term.written(value) or term.here}, file, line)
+        return Problem("knobs.other-term", {"knob": shown, "here": term.written(value) or term.here}, file, line)
     near = nearest_name(name)
-    return Problem("knobs.unknown-near" if near else "knobs.unknown", {"knob": name, "near": near}, file, line)
+    return Problem("knobs.unknown-near" if near else "knobs.unknown", {"knob": shown, "near": near}, file, line)
 
 
 def nearest_name(word: str) -> str:
     """The knob or term whose name, here or elsewhere, is most like `word`, or an empty string."""
     entries: list[Knob | Term] = [*knobs().values(), *terms().values()]
     names = {name: entry.name for entry in entries for name in (entry.name, *entry.also)}
-    return names.get(nearest(plain_name(word), names), "")
+    return names.get(nearest(plain_name(word), names, 0.6), "")
+
+
+def _meant(knob: Knob, text: str) -> str | None:
+    """What a text that does not fit was probably meant to be: another tool's word, a slip, a number in quotes."""
+    plain = text.strip().lower()
+    if knob.choices:
+        return (knob.other_values or {}).get(plain) or nearest(plain, knob.choices, 0.8) or None
+    return plain if _fit(knob, _parse(knob.name, plain)) is not None else None
 
 
 def _by_name(plain: str) -> Knob | None:
@@ -168,9 +183,14 @@ def _takes(knob: Knob) -> dict[str, str]:
     return {lang: knob.expected(lang) for lang in LANGUAGES}
 
 
-def _shown(value: Any) -> str:
-    """A value as it was typed: text bare, anything else as TOML."""
-    return value if isinstance(value, str) else as_toml(value)
+def _bad_value(knob: Knob, value: Any, file: str | None, line: int | None) -> Problem:
+    typed = isinstance(value, str) and file in (None, _SET)
+    facts: dict[str, object] = {"knob": knob.name, "value": one_line(value, _LONGEST) if typed else as_toml(value)}
+    if isinstance(value, str) and (meant := _meant(knob, value)) is not None:
+        return Problem(
+            "knobs.meant", {**facts, "meant": as_toml(meant) if not typed and knob.choices else meant}, file, line
+        )
+    return Problem("knobs.bad-value", {**facts, "takes": _takes(knob)}, file, line)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Value]:

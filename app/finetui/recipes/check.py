@@ -35,7 +35,7 @@ def check_header(source: Source) -> tuple[dict[str, str], list[Problem]]:
         problems += [
             Problem("recipes.no-key", {"key": key, "choices": " | ".join(choices)}, source.file, source.line("recipe"))
             for key, choices in _CHOICES.items()
-            if key not in written
+            if key not in written and key not in source.document
         ]
     return header, problems
 
@@ -74,10 +74,10 @@ def misplaced(knob: Knob, stage: str | None, method: str | None, file: str, line
     """What is wrong with setting a knob for a training of this stage and method; either is None where not known."""
     problems = []
     if stage and knob.stages and stage not in knob.stages:
-        facts = {"knob": knob.name, "stage": stage, "stages": ", ".join(knob.stages)}
+        facts = {"knob": knob.name, "stage": stage, "stages": " | ".join(knob.stages)}
         problems.append(Problem("recipes.not-of-stage", facts, file, line))
     if method and knob.methods and method not in knob.methods:
-        facts = {"knob": knob.name, "method": method, "methods": ", ".join(knob.methods)}
+        facts = {"knob": knob.name, "method": method, "methods": " | ".join(knob.methods)}
         problems.append(Problem("recipes.not-of-method", facts, file, line))
     return problems
 
@@ -102,7 +102,7 @@ def _unknown_key(key: str, value: Any, file: str, line: int | None) -> Problem:
 
 
 def _unknown_table(table: str, allowed: list[str], source: Source) -> Problem:
-    near = nearest(table, allowed)
+    near = nearest(table, allowed, 0.6)
     facts = {"table": table, "near": near, "tables": ", ".join(f"[{name}]" for name in allowed)}
     return Problem(
         "recipes.unknown-table-near" if near else "recipes.unknown-table", facts, source.file, source.line(table)

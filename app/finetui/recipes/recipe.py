@@ -10,6 +10,7 @@ from pathlib import Path
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.knobs import Value, knobs, nearest
 from finetui.core.messages import language
+from finetui.core.text import one_line
 from finetui.recipes.check import check_header, check_knobs, misplaced
 from finetui.recipes.source import read_source
 
@@ -76,8 +77,9 @@ def _load(reference: str, children: tuple[Path, ...], file: str | None, line: in
     shipped = catalogue()
     path = shipped.get(reference) or Path(reference)
     if not path.is_file():
-        facts = {"recipe": reference, "near": nearest(reference, shipped), "names": ", ".join(shipped)}
-        raise FinetuiError(Problem("recipes.not-found", facts, file, line))
+        near = nearest(reference, shipped, 0.6)
+        facts = {"recipe": one_line(reference), "near": near, "names": ", ".join(shipped)}
+        raise FinetuiError(Problem("recipes.not-found-near" if near else "recipes.not-found", facts, file, line))
     if path.resolve() in children:
         raise FinetuiError(Problem("recipes.circle", {"recipe": reference}, file, line))
     source = read_source(path)

@@ -13,6 +13,7 @@ from finetui.core.errors import FinetuiError, Problem
 
 Keys = tuple[str, ...]
 _LIMIT = 1 << 20
+_DEEPEST = 8
 _TOKEN = re.compile(
     r'"{3}(?:\\.|[^\\])*?"{3}(?!")|' + r"'{3}.*?'{3}(?!')|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'|#[^\n]*|[\[\]{}\n]",
     re.DOTALL,
@@ -74,10 +75,10 @@ def _read_statements(text: str, file: str) -> Source:
     for line, statement in _statements(text):
         try:
             said = tomllib.loads(statement)
+            keys = list(_keys(said))
         except (ValueError, RecursionError) as error:
             problems.append(_problem(error, file, line))
             continue
-        keys = list(_keys(said))
         header = statement.lstrip().startswith("[")
         inside = keys[-1] if header else inside
         keys = [inside] if header else [(*inside, *key) for key in keys]
@@ -93,11 +94,11 @@ def _read_statements(text: str, file: str) -> Source:
     return Source(file, text, document, lines, tuple(problems))
 
 
-def _keys(document: Any) -> Iterator[Keys]:
+def _keys(document: Any, deepest: int = _DEEPEST) -> Iterator[Keys]:
     """Every key of nested tables, outer ones first."""
-    for name, value in document.items() if isinstance(document, dict) else ():
+    for name, value in document.items() if isinstance(document, dict) and deepest else ():
         yield (name,)
-        for keys in _keys(value):
+        for keys in _keys(value, deepest - 1):
             yield (name, *keys)
 
 
