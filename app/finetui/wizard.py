@@ -1,4 +1,4 @@
-"""The choices so far, and what they become: `Draft` → `resolve` → `lock`. Commands and app are two faces of it."""
+"""The choices so far, and what they become: `Draft` → `plan` → `lock`. Commands and app are two faces of it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetui.bundles.lock import Locked, write_bundle
+from finetui.bundles.needs import needed_packages
 from finetui.bundles.plan import LockPlan, bundle_name
-from finetui.core import jobs
+from finetui.core import home, jobs
 from finetui.core.encode import Template, load_template, load_tokenizer
-from finetui.core.errors import FinetuiError, Problem, ShellWords
+from finetui.core.errors import MACHINE, FinetuiError, Problem, ShellWords
 from finetui.core.jobs import Progress
-from finetui.core.knobs import locked_under, parse_assignments
+from finetui.core.knobs import Value, locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.chosen import ChosenRecords, open_datasets
 from finetui.data.choose.tokens import token_counter
-from finetui.data.profile.profiles import profile
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
+from finetui.data.sources.find import find_files
+from finetui.hardware.disk import read_disk
 from finetui.hardware.kind import hardware_kind, torch_build
-from finetui.hardware.probe import Machine, probe
+from finetui.hardware.planned import parse_planned, planned_machine
+from finetui.hardware.probe import Machine, probe, usable_cores
 from finetui.models.find import find_model
-from finetui.models.identify import identify
-from finetui.models.weights import read_weights
+from finetui.models.identify import TOKENIZERS, identify
+from finetui.models.outline import Outline, outline
 from finetui.recipes.recipe import Recipe, load_recipe
-from finetui.recipes.resolve import Settings, resolve
+from finetui.recipes.resolve import Plan, Request, Settings, Tokens, resolve
+from finetui.recipes.resolve.figures import gib
+from finetui.recipes.resolve.measure import Remembered, estimated, measured
+from finetui.recipes.resolve.packages import ASKED, installed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 T = TypeVar("T")
+_TRAINED_STAGES = ("sft", "pt")
+_TRAINED_PARALLELISM = ("single", "ddp")
+_TOLD_BY_BUNDLE = ("rules.cutoff-loses",)
+"""Warnings of a plan that a bundle gives with each row counted."""
+_TEMPLATES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.*",
+)
+"""Files beside the tokenizer that decide what a row comes to."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +65,8 @@ class Draft:
     """A folder, the name of one under models/, or `demo`."""
     recipe: str
     """The name of a recipe, or a file."""
-    out: Path
-    """The bundle's folder, which must not exist."""
+    out: Path = Path()
+    """The bundle's folder, which must not exist; a plan needs none."""
     assignments: tuple[str, ...] = ()
     """`knob=value`, over the recipe."""
     template: str | None = None
@@ -59,6 +79,38 @@ class Draft:
     """How the data is to be read, where that is not left to the detection."""
     evaluation: tuple[str, ...] = ()
     """Data that is evaluated and never trained."""
+    gpu: str | None = None
+    """`KIND[:N]`, where the machine that will train is not this one."""
+    price: float | None = None
+    """Of one GPU for an hour."""
+    accept_memory: bool = False
+    """Lock also what is predicted not to fit."""
+
+
+def plan(draft: Draft, on_progress: Progress | None = None) -> Plan:
+    """Resolve a draft without writing anything; data may be missing, and of the model all but its configuration.
+
+    Raises FinetuiError with all that is wrong with recipe, settings, data, model and interpreter at once.
+    """
+    wrong = _Wrong()
+    recipe, overrides = _asked(wrong, draft)
+    machine = wrong.attempt(lambda: _machine(draft))
+    model = wrong.attempt(lambda: outline(find_model(draft.model, on_progress)))
+    packages = wrong.attempt(lambda: installed(draft.python))
+    tokens = None
+    if draft.data and recipe and model and overrides is not None:
+        asked = {**recipe.values, **overrides}
+        found = wrong.attempt(lambda: _tokens(draft, model, asked, on_progress))
+        stage, tokens = found or (recipe.stage, None)
+        if stage != recipe.stage:
+            wrong.problems.append(_other_stage(recipe, stage, draft))
+    wrong.judge()
+    assert recipe is not None
+    assert overrides is not None
+    assert machine is not None
+    assert model is not None
+    assert packages is not None
+    return resolve(_request(draft, recipe, overrides, model, machine, tokens, packages))
 
 
 def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
@@ -67,11 +119,13 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     Raises FinetuiError with all that is wrong with recipe, settings, data, model and interpreter at once.
     """
     wrong = _Wrong()
-    recipe = wrong.attempt(lambda: load_recipe(draft.recipe))
-    overrides = wrong.attempt(lambda: parse_assignments(draft.assignments))
+    recipe, overrides = _asked(wrong, draft)
     inputs = wrong.attempt(lambda: open_datasets(draft.data, draft.reading, draft.evaluation))
-    model = wrong.attempt(lambda: identify(find_model(draft.model, on_progress)))
-    environment = wrong.attempt(lambda: jobs.run("environment", {}, python=draft.python))
+    machine = wrong.attempt(lambda: _machine(draft))
+    folder = wrong.attempt(lambda: find_model(draft.model, on_progress))
+    model = wrong.attempt(lambda: identify(folder, on_progress)) if folder else None
+    drawn = wrong.attempt(lambda: outline(model.folder)) if model else None
+    environment = wrong.attempt(lambda: jobs.run("environment", {"optional": ASKED}, python=draft.python))
     encoding = wrong.attempt(lambda: _encoding(model.folder, draft.template)) if model else None
     asked = {**recipe.values, **overrides} if recipe and overrides is not None else {}
     choosing = wrong.attempt(lambda: Choosing.of(asked))
@@ -79,26 +133,28 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
     if recipe and inputs and (stage := Inspection(inputs[0]).stage) != recipe.stage:
         wrong.problems.append(_other_stage(recipe, stage, draft))
+    if recipe and recipe.stage not in _TRAINED_STAGES:
+        wrong.problems.append(Problem("plan.no-trainer", {"what": recipe.stage, "words": _words(draft)}))
     wrong.judge()
     assert recipe is not None
     assert overrides is not None
     assert inputs is not None
+    assert machine is not None
     assert choosing is not None
     assert model is not None
+    assert drawn is not None
     assert encoding is not None
     assert environment is not None
     tokenizer, template = encoding
     count = token_counter(tokenizer, template)
     records = ChosenRecords(inputs, choosing, count, accept_rejected=draft.accept_rejected)
-    machine = probe()
-    layers = [name.removesuffix(".weight") for name in read_weights(model.folder, []).names if name.endswith(".weight")]
-
-    def longest() -> int:
-        rows = (chosen.record for chosen in records)
-        return profile(rows, tokenizer, template, processes=machine.cores, on_progress=on_progress).longest
-
-    settings = resolve(recipe, overrides, model, layers, longest, machine)
-    plan = LockPlan(
+    tokens = measured(records, tokenizer, template, machine.cores, on_progress)
+    plan = resolve(_request(draft, recipe, overrides, drawn, machine, tokens, environment["optional"]))
+    settings = plan.settings
+    _refuse(plan, draft)
+    if more := needed_packages({name: choice.value for name, choice in settings.choices.items()}):
+        environment = jobs.run("environment", {"more": more}, python=draft.python)
+    bundle = LockPlan(
         name=bundle_name(draft.out),
         recipe_text=recipe.text,
         stage=recipe.stage,
@@ -117,8 +173,91 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         accept_rejected=draft.accept_rejected,
     )
     parts = ((chosen.part, chosen.record.record) for chosen in records)
-    locked = write_bundle(draft.out, plan, parts, tokenizer, on_progress=on_progress, processes=machine.cores)
-    return Locked(locked.path, locked.id, (*settings.warnings, *records.warnings(), *locked.warnings))
+    locked = write_bundle(draft.out, bundle, parts, tokenizer, on_progress=on_progress, processes=machine.cores)
+    warnings = [warning for warning in plan.warnings if warning.code not in _TOLD_BY_BUNDLE]
+    return Locked(locked.path, locked.id, (*warnings, *records.warnings(), *locked.warnings))
+
+
+def _asked(wrong: _Wrong, draft: Draft) -> tuple[Recipe | None, dict[str, Value] | None]:
+    """The recipe, and what `--set` says over it."""
+    recipe = wrong.attempt(lambda: load_recipe(draft.recipe))
+    return recipe, wrong.attempt(lambda: parse_assignments(draft.assignments))
+
+
+def _machine(draft: Draft) -> Machine:
+    """This machine, or with the GPUs of `--gpu`."""
+    kind, count = parse_planned(draft.gpu) if draft.gpu else ("", 0)
+    return planned_machine(kind, count, probe()) if kind else probe()
+
+
+def _request(
+    draft: Draft,
+    recipe: Recipe,
+    overrides: Mapping[str, Value],
+    model: Outline,
+    machine: Machine,
+    tokens: Tokens | None,
+    packages: Mapping[str, str],
+) -> Request:
+    return Request(
+        recipe=recipe,
+        overrides=overrides,
+        model=model,
+        machine=machine,
+        tokens=tokens,
+        packages=packages,
+        elsewhere=draft.gpu is not None,
+        free_disk_bytes=None if draft.gpu else read_disk(home.home(), ()).free_bytes,
+        price=draft.price,
+    )
+
+
+def _tokens(
+    draft: Draft, model: Outline, asked: Mapping[str, Any], on_progress: Progress | None
+) -> tuple[str | None, Tokens]:
+    """The stage of the data and the lengths of its chosen rows, remembered from an earlier plan or measured."""
+    choosing = Choosing.of(asked)
+    files, _ = find_files(draft.data, draft.reading, draft.evaluation)
+    seen = [found.file.path for found in files] + [path for path in model.folder.glob("*") if _decides_tokens(path)]
+    template = Path(draft.template or "").expanduser()
+    seen += [template] if template.is_file() else []
+    facts = [choosing.asked(), choosing.seed, vars(draft.reading), draft.data, draft.evaluation, draft.template]
+    remembered = Remembered({"facts": facts, "vocabulary": model.shape.vocab}, seen)
+    if (known := remembered.get()) is not None:
+        return known
+    inputs = open_datasets(draft.data, draft.reading, draft.evaluation)
+    stage = Inspection(inputs[0]).stage
+    if model.has_tokenizer:
+        tokenizer, chosen = _encoding(model.folder, draft.template)
+        records = ChosenRecords(inputs, choosing, token_counter(tokenizer, chosen), accept_rejected=True)
+        tokens = measured(records, tokenizer, chosen, usable_cores(Path("/")), on_progress)
+    else:
+        tokens = estimated(ChosenRecords(inputs, choosing, accept_rejected=True), model.shape.vocab)
+    remembered.put(stage, tokens)
+    return stage, tokens
+
+
+def _decides_tokens(path: Path) -> bool:
+    return any(path.match(pattern) for pattern in (*TOKENIZERS, *_TEMPLATES))
+
+
+def _refuse(plan: Plan, draft: Draft) -> None:
+    """Raise FinetuiError where the plan has no trainer, or (exit 5) does not fit and that was not accepted."""
+    parallelism = str(plan.settings["parallelism"])
+    if parallelism not in _TRAINED_PARALLELISM:
+        raise FinetuiError(Problem("plan.no-trainer", {"what": parallelism, "words": _words(draft)}))
+    if not plan.fits and not draft.accept_memory:
+        ways = [way.text() for way in plan.ways_out]
+        facts = {"needed": gib(plan.prediction.band[1]), "free": gib(plan.free_bytes), "words": _words(draft)}
+        device = plan.settled.frame.device.name
+        raise FinetuiError(Problem("plan.too-large", {**facts, "device": device, "way": (ways or ["–"])[0]}), MACHINE)
+
+
+def _words(draft: Draft) -> ShellWords:
+    """The draft as words of `finetui plan`."""
+    words = ["--model", draft.model, *(word for data in draft.data for word in ("--data", data))]
+    words += ["--recipe", draft.recipe, *(word for text in draft.assignments for word in ("--set", text))]
+    return ShellWords(shlex.join([*words, *(["--gpu", draft.gpu] if draft.gpu else [])]))
 
 
 def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:

@@ -83,7 +83,7 @@ def test_a_layer_that_the_model_does_not_have_is_told_before_anything_trains(dra
 
 def test_a_rate_far_too_low_is_warned_about(draft: Draft) -> None:
     warnings = lock(replace(draft, assignments=("learning_rate=1e-6",))).warnings
-    assert [problem.code for problem in warnings] == ["recipes.low-rate"]
+    assert [problem.code for problem in warnings] == ["rules.low-rate"]
 
 
 def test_all_that_is_wrong_is_told_at_once(draft: Draft, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_all_that_is_wrong_is_told_at_once(draft: Draft, tmp_path: Path) -> None
         python=str(tmp_path / "python"),
     )
     assert codes(wrong) == [
-        "recipes.not-found",
+        "recipes.not-found-near",
         "knobs.bad-value",
         "knobs.unknown-near",
         "data.no-such-path",

@@ -116,9 +116,7 @@ def _shape(folder: Path, config: Mapping[str, Any], problems: list[Problem]) -> 
 
 def _layers(weights: Weights, folder: Path) -> tuple[str, ...]:
     """Names of everything with a matrix, by the headers; by the index alone where shards are missing."""
-    found = {
-        tensor.name: len(tensor.shape) for header in weights.files.values() for tensor in header.tensors
-    }
+    found = {tensor.name: len(tensor.shape) for header in weights.files.values() for tensor in header.tensors}
     names = found or dict.fromkeys(_indexed(folder).get("weight_map", {}), 2)
     ends = {name: end for name in names for end in _WEIGHTS if name.endswith(end)}
     return tuple(sorted(name.removesuffix(end) for name, end in ends.items() if names[name] == 2))

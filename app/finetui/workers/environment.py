@@ -22,6 +22,7 @@ _INSTALLER_FILES = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_c
 def handle(request: Mapping[str, Any]) -> dict[str, Any]:
     """Python, torch's build, and the versions of the `packages` asked for, of `more`, and of all that they rest on.
 
+    Of the `optional` ones only those that are installed are told.
     Raises FinetuiError (exit 5) that names all the packages that are missing.
     """
     needed = (*(request.get("packages") or NEEDED), *request.get("more", ()))
@@ -34,6 +35,7 @@ def handle(request: Mapping[str, Any]) -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "packages": dict(sorted(_closure(needed).items())),
         "torch": _torch(),
+        "optional": {name: found.version for name in request.get("optional", ()) if (found := _installed(name))},
     }
 
 

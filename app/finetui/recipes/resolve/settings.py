@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finetui.core.knobs import Value
+from finetui.core.messages import t
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,19 @@ class Choice:
     """A value and why it was chosen."""
 
     value: Value
-    reason: str
-    """In English, as it stands in the lock."""
+    code: str
+    """The message that says why."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """Its figures."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in English, as it stands in the lock."""
+        return self.why("en")
+
+    def why(self, lang: str | None = None) -> str:
+        """Why, in one sentence."""
+        return t(self.code, lang, **self.facts)
 
 
 @dataclass(frozen=True)

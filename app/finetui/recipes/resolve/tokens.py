@@ -88,15 +88,17 @@ class Load:
         """The most trained tokens that so many rows in so many positions can hold; None where that is not known."""
         return None if self.trained is None else min(positions, sum(self.trained[:rows]))
 
-    def longest_of(self, rows: int) -> list[tuple[int, float]]:
-        """Each length with the chance that the longest of so many rows drawn at random has it."""
-        chances, below, before = [], 0.0, 0.0
-        for length, share in self.bins:
-            below = min(1.0, below + share)
-            chance = below**rows
-            chances.append((length, chance - before))
-            before = chance
-        return chances
+    def sorted_rows(self, rows: int) -> list[int]:
+        """The lengths to be expected of so many rows drawn at random, the longest first: evenly spaced quantiles."""
+        found: list[int] = []
+        length, below = self.bins[0][0], 0.0
+        ascending = iter(self.bins)
+        for place in range(rows):
+            while below < (place + 0.5) / rows:
+                length, share = next(ascending, (length, 1.0))
+                below += share
+            found.append(length)
+        return found[::-1]
 
 
 def load_of(tokens: Tokens | None, max_length: int) -> Load:
