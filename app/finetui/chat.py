@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from finetui.bundles.folder import read_lock
 from finetui.core import jobs
 from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
 from finetui.core.jobs import Progress
-from finetui.merging import find_base, find_subject
+from finetui.merging import bundle_of, find_base, find_subject
 from finetui.models.adapter import CONFIG as ADAPTER_CONFIG
 from finetui.models.find import find_model
-from finetui.runs.folder import RunFolder
+from finetui.runs.folder import RunFolder, find_run
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -90,6 +91,9 @@ def resolve(reference: str, model: str | None = None, on_progress: Progress | No
     if not _is_adapter(reference):
         folder = find_model(reference, on_progress)
         return Served(folder.resolve().name, folder, None, load_template(folder, load_tokenizer(folder)))
+    if run := _run_of_model(reference):
+        lock = read_lock(bundle_of(run))
+        return Served(run.name, run.output, None, Template.from_json(lock["template"]))
     subject = find_subject(reference)
     base = find_base(subject, model, on_progress)
     place = subject.adapter.resolve()
@@ -249,6 +253,14 @@ def _is_adapter(reference: str) -> bool:
     if path.exists():
         return (path / ADAPTER_CONFIG).is_file() or RunFolder(path.absolute()).exists()
     return _RUN_NAME.fullmatch(reference) is not None
+
+
+def _run_of_model(reference: str) -> RunFolder | None:
+    """The run that is meant, where what it made is a whole model."""
+    if (Path(reference).expanduser() / ADAPTER_CONFIG).is_file():
+        return None
+    run = find_run(reference)
+    return run if run.holds_model() else None
 
 
 def conversation(text: str, system: str | None = None) -> list[Message]:

@@ -68,7 +68,7 @@ def merge_reference(
 def find_subject(reference: str) -> Subject:
     """The adapter that a reference means: a folder with an adapter, else a run.
 
-    Raises FinetuiError (exit 3) where there is neither, or the run has no adapter.
+    Raises FinetuiError (exit 3) where there is neither, or the run has no adapter, be it that it trained all weights.
     """
     folder = Path(reference).expanduser()
     if (folder / CONFIG).is_file():
@@ -104,14 +104,24 @@ def find_base(subject: Subject, model: str | None, on_progress: Progress | None 
 
 
 def _of_run(run: RunFolder) -> Subject:
+    if run.holds_model():
+        raise FinetuiError(Problem("merge.whole", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
     if not (run.output / ADAPTER).is_file():
         raise FinetuiError(Problem("merge.no-output", {"run": run.name, "status": run.status()}), BAD_INPUT)
-    state = run.read()
-    bundle = Path(state.bundle)
-    near = (Path(state.model),) if state.model else ()
+    bundle = bundle_of(run)
+    model = run.read().model
+    return Subject(run.output, run.path / "merged", bundle, (Path(model),) if model else (), read_lock(bundle))
+
+
+def bundle_of(run: RunFolder) -> Path:
+    """The bundle that a run was trained from.
+
+    Raises FinetuiError (exit 3) where it is not there any more.
+    """
+    bundle = Path(run.read().bundle)
     if not bundle.is_dir():
         raise FinetuiError(Problem("merge.no-bundle", {"run": run.name, "bundle": str(bundle)}), BAD_INPUT)
-    return Subject(run.output, run.path / "merged", bundle, near, read_lock(bundle))
+    return bundle
 
 
 def _rows(bundle: Path | None) -> Iterator[list[int]]:

@@ -89,7 +89,10 @@ def show_end(output: Output, run: RunFolder, **more: Any) -> int:
         "speed": short_number(outcome["tokens_per_second"], ".0f"),
     }
     output.data(t("runs.finished", **facts))
-    output.data(t("runs.output", output=outcome["output"], sha256=outcome["adapter_sha256"]))
+    if "output_sha256" in outcome:
+        output.data(t("runs.output-model", output=outcome["output"], sha256=outcome["output_sha256"]))
+    else:
+        output.data(t("runs.output", output=outcome["output"], sha256=outcome["adapter_sha256"]))
     return 0
 
 

@@ -137,6 +137,10 @@ class RunFolder:
         """The adapter or model."""
         return self.path / "output"
 
+    def holds_model(self) -> bool:
+        """Whether its result is there and is a whole model."""
+        return (self.output / "config.json").is_file()
+
     @property
     def lock(self) -> Path:
         """Held by the supervisor for as long as it lives."""

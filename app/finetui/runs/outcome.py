@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from finetui.bundles.manifest import digest_of, render
 from finetui.core import events
 from finetui.core.errors import Problem
 from finetui.core.files import read_json, sha256_file
@@ -110,7 +111,7 @@ def result(run: RunFolder) -> dict[str, Any]:
         "steps": figures.get("steps", last.get("step") or 0),
         "final_loss": finite(figures.get("final_loss", last.get("loss"))),
         "output": str(run.output) if complete else None,
-        "adapter_sha256": _digest(run.output / ADAPTER) if complete else None,
+        **_result_digest(run, record if complete else None),
         "world_size": world_size_trained(run),
         "tokens_per_second": finite(figures.get("tokens_per_second", last.get("tokens_per_second"))),
         "resumed_from": None,
@@ -122,6 +123,14 @@ def result(run: RunFolder) -> dict[str, Any]:
         "bundle": state.bundle,
         "model": state.model,
     }
+
+
+def _result_digest(run: RunFolder, record: dict[str, Any] | None) -> dict[str, str | None]:
+    """`adapter_sha256`, of the adapter's weights; for a whole model `output_sha256`, of the manifest of its files."""
+    outputs: dict[str, str] = {} if record is None else record["outputs"]
+    if outputs and ADAPTER not in outputs:
+        return {"output_sha256": digest_of(render(outputs))}
+    return {"adapter_sha256": outputs.get(ADAPTER)}
 
 
 def problem(run: RunFolder, outcome: dict[str, Any]) -> Problem:

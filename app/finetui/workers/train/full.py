@@ -18,6 +18,9 @@ from transformers.core_model_loading import revert_weight_conversion
 from .failure import Failure
 
 WEIGHTS_NAME = "model.safetensors"
+TEMPLATE_NAME, GENERATION_NAME = "chat_template.jinja", "generation_config.json"
+WRITTEN = (TEMPLATE_NAME, GENERATION_NAME)
+"""Files that are made or changed beside the weights."""
 _INDEX = f"{WEIGHTS_NAME}.index.json"
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -89,7 +92,7 @@ def carry(base: Path, names: list[str], template: Mapping[str, Any], folder: Pat
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)
     if template.get("text") and template.get("source") != "model":
-        (folder / "chat_template.jinja").write_text(template["text"], encoding="utf-8")
+        (folder / TEMPLATE_NAME).write_text(template["text"], encoding="utf-8")
     _add_stops(folder, template.get("stop_ids") or [])
 
 
@@ -145,7 +148,7 @@ def _bytes(value: torch.Tensor) -> np.ndarray:
 
 def _add_stops(folder: Path, trained: list[int]) -> None:
     """See to it that generation_config.json names every stop id that was trained."""
-    path = folder / "generation_config.json"
+    path = folder / GENERATION_NAME
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stops = settings.get("eos_token_id", config.get("eos_token_id"))

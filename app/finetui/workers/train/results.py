@@ -79,7 +79,8 @@ class Weights:
         self.head = base.get_output_embeddings()
         self._folder = folder
         self._template = lock.template
-        self._names = sorted(name for name in lock.model["files"] if name.endswith(".safetensors"))
+        self._known = sorted(lock.model["files"])
+        self._names = [name for name in self._known if name.endswith(".safetensors")]
 
     def parameters(self) -> tuple[int, int]:
         """Weights that are tied count once."""
@@ -95,7 +96,11 @@ class Weights:
         full.read_checkpoint(self.model, folder)
 
     def save(self, folder: Path, *, must_move: bool) -> dict[str, str]:
-        """A model folder like the base's: its weight files in their types, and all that lay beside them."""
+        """A model folder like the base's: its weight files in their types, and all that lay beside them.
+
+        Digests are given of what the lock knows or the training decides: another copy of the same base may have
+        another README.
+        """
         full.check_finite(self.model)
         folder.mkdir(parents=True, exist_ok=True)
         if not full.write_model(self.model, self._folder, self._names, folder) and must_move:
@@ -105,5 +110,7 @@ class Weights:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-            digests[path.relative_to(folder).as_posix()] = adapter.sha256(path)
+            name = path.relative_to(folder).as_posix()
+            if name in (*self._known, *full.WRITTEN):
+                digests[name] = adapter.sha256(path)
         return digests
