@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.core.knobs import knobs, parse_assignments
-from finetui.recipes.recipe import catalogue, load_recipe
+from finetui.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.unit
 

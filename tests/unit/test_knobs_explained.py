@@ -14,17 +14,81 @@ from finetui.core.messages import LANGUAGES, t
 pytestmark = pytest.mark.unit
 
 CJK = re.compile("[一-鿿]")
-JOURNEYS = """
-    stage sft pt rm do_train finetuning_type lora full qlora dora max_samples fp16 bf16 gradient_accumulation_steps
-    max_grad_norm evaluation_strategy eval_strategy per_device_train_batch_size per_device_eval_batch_size
-    lr_scheduler_type save_steps plot_loss lora_target overwrite_cache predict_with_generate val_size test_size
-    export_format export_size export_legacy_format export_dir dataset template cutoff_len logging_steps
-    load_best_model_at_end wandb_mode report_to n_shot task deepspeed flash_attn warmup_steps weight_decay ddp_timeout
-    nproc_per_node nnodes node_rank master_addr master_port config_file device_map pad_token trust_remote_code
-    max_seq_length max_shard_size safe_serialization lora_rank lora_alpha lora_dropout load_in_4bit
-    bnb_4bit_compute_dtype double_quantization quantization_bit learning_rate num_train_epochs model_name_or_path
-    output_dir overwrite_output_dir max_steps ref_model dpo kto
-""".split()
+JOURNEYS = [
+    "stage",
+    "sft",
+    "pt",
+    "rm",
+    "do_train",
+    "finetuning_type",
+    "lora",
+    "full",
+    "qlora",
+    "dora",
+    "max_samples",
+    "fp16",
+    "bf16",
+    "gradient_accumulation_steps",
+    "max_grad_norm",
+    "evaluation_strategy",
+    "eval_strategy",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "lr_scheduler_type",
+    "save_steps",
+    "plot_loss",
+    "lora_target",
+    "overwrite_cache",
+    "predict_with_generate",
+    "val_size",
+    "test_size",
+    "export_format",
+    "export_size",
+    "export_legacy_format",
+    "export_dir",
+    "dataset",
+    "template",
+    "cutoff_len",
+    "logging_steps",
+    "load_best_model_at_end",
+    "wandb_mode",
+    "report_to",
+    "n_shot",
+    "task",
+    "deepspeed",
+    "flash_attn",
+    "warmup_steps",
+    "weight_decay",
+    "ddp_timeout",
+    "nproc_per_node",
+    "nnodes",
+    "node_rank",
+    "master_addr",
+    "master_port",
+    "config_file",
+    "device_map",
+    "pad_token",
+    "trust_remote_code",
+    "max_seq_length",
+    "max_shard_size",
+    "safe_serialization",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "load_in_4bit",
+    "bnb_4bit_compute_dtype",
+    "double_quantization",
+    "quantization_bit",
+    "learning_rate",
+    "num_train_epochs",
+    "model_name_or_path",
+    "output_dir",
+    "overwrite_output_dir",
+    "max_steps",
+    "ref_model",
+    "dpo",
+    "kto",
+]
 
 
 @pytest.mark.parametrize("name", [*knobs(), *terms()])

@@ -1,4 +1,4 @@
-"""The recipes that ship: what they ask, that they explain themselves, and that they leave to the machine what is its."""
+"""The recipes that ship: what they ask, what they say of it, and what they leave to the machine."""
 
 import json
 import re
