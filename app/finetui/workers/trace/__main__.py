@@ -34,7 +34,9 @@ def trace(request: dict[str, Any]) -> dict[str, Any]:
         del layers_of(model)[depth:]
         try:
             peaks.append(take(attach(model, job, device), job, device, request["accumulates"]))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except FinetuiError:
+            raise
+        except Exception as error:  # classes differ in what they cannot do without values
             facts = {"type": config.get("model_type"), "error": f"{type(error).__name__}: {error}"[:300]}
             raise FinetuiError(Problem("trace.not-run", facts), BAD_INPUT) from error
     peak = extend(peaks[0], peaks[-1], (few, more), layers)

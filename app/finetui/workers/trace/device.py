@@ -19,7 +19,7 @@ _FLOAT32 = {
     "log1p", "log2", "norm", "pow", "reciprocal", "rsqrt", "softplus",
 }  # fmt: skip
 _FLOAT32_RESULT = {"cumprod", "cumsum", "log_softmax", "prod", "softmax", "sum"}
-FLASH = "finetui_flash"
+VARLEN = "finetui_varlen"
 
 
 class Device(TorchFunctionMode):
@@ -45,7 +45,8 @@ class Device(TorchFunctionMode):
             return not self._packed
         if self._dtype is not None:
             args, kwargs = self._autocast(name, args, kwargs)
-        if name == "scaled_dot_product_attention":
+        on_cpu_with_dropout = self._device == "cpu" and _dropout(args, kwargs) > 0  # which no fused kernel of it has
+        if name == "scaled_dot_product_attention" and not on_cpu_with_dropout:
             return _attention(*args, device=self._device, **kwargs)
         return func(*args, **kwargs)
 
@@ -72,6 +73,10 @@ class Device(TorchFunctionMode):
         return self._casts[id(value)]
 
 
+def _dropout(args: Any, kwargs: dict[str, Any]) -> float:
+    return float(args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0))
+
+
 def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -95,8 +100,11 @@ class Fused(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, device: str
     ) -> torch.Tensor:
-        rows, heads, tokens, _ = query.shape
-        out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
+        rows, heads, tokens, features = query.shape
+        if mask is None and value.shape[-1] == features:
+            out = torch.empty_like(query)  # laid out as the query is
+        else:
+            out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
         sums = query.new_empty(rows, heads, tokens, dtype=torch.float32)
         ctx.save_for_backward(query, key, value, mask, out, sums)
         ctx.device = device
@@ -126,5 +134,5 @@ def _flash(
     return Fused.apply(query, key, value, None, "cuda").transpose(1, 2), None
 
 
-AttentionInterface.register(FLASH, _flash)
-AttentionMaskInterface.register(FLASH, lambda *_, **__: None)
+AttentionInterface.register(VARLEN, _flash)
+AttentionMaskInterface.register(VARLEN, lambda *_, **__: None)

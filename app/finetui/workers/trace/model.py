@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
-from finetui.workers.trace.device import FLASH
+from finetui.workers.trace.device import VARLEN
 from finetui.workers.trace.packed import Packed, PackedLora
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,14 +25,14 @@ def build(config: Mapping[str, Any], job: Mapping[str, Any]) -> PreTrainedModel:
     if kind not in CONFIG_MAPPING:
         raise FinetuiError(Problem("trace.no-class", {"type": kind}), BAD_INPUT)
     values = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
-    attention = FLASH if job["attention"] == "flash_attention_2" else job["attention"]
+    attention = VARLEN if job["attention"] == "flash_attention_2" else job["attention"]
     master = job["method"] == "full" and job["master_weights"]
     dtype = torch.float32 if master else DTYPES[job["dtype"]]
     try:
         made = CONFIG_MAPPING[kind].from_dict(values)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(made, dtype=dtype, attn_implementation=attention)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+    except Exception as error:  # a foreign configuration goes wrong in whatever way its class has
         facts = {"type": kind, "error": f"{type(error).__name__}: {error}"}
         raise FinetuiError(Problem("trace.not-made", facts), BAD_INPUT) from error
 
@@ -74,14 +74,13 @@ def attach(model: PreTrainedModel, job: Mapping[str, Any], device: str) -> torch
     if job["method"] == "full":
         return model
     inside = {id(module) for module in model.get_decoder().modules()} - {id(model.get_output_embeddings())}
-    names = [
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and id(module) in inside
-    ]
-    if job["quantization"] is not None:
-        _pack(model, names, job, device)
-    targets = [name for name in names if job["targets"] == "all-linear" or name.rpartition(".")[2] in job["targets"]]
+    linear = [name for name, of in model.named_modules() if isinstance(of, torch.nn.Linear) and id(of) in inside]
+    every = job["targets"] == "all-linear"
+    targets = [name for name in linear if every or name.rpartition(".")[2] in job["targets"]]
     if not targets:
         raise FinetuiError(Problem("trace.no-targets", {"targets": ", ".join(job["targets"])}), BAD_INPUT)
+    if job["quantization"] is not None:
+        _pack(model, linear, job, device)
     config = LoraConfig(
         r=job["r"],
         lora_dropout=job["lora_dropout"],
@@ -91,8 +90,12 @@ def attach(model: PreTrainedModel, job: Mapping[str, Any], device: str) -> torch
         task_type="CAUSAL_LM",
     )
     config._register_custom_module({Packed: PackedLora})
-    with torch.device("meta"):
+    with torch.device(model.device):
         adapted = get_peft_model(model, config)
+    if config.target_parameters:  # peft reads some names of linear layers as those of the experts
+        raise FinetuiError(
+            Problem("trace.experts", {"targets": ", ".join(sorted(config.target_parameters))}), BAD_INPUT
+        )
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             kept = job["saved_dtype" if "modules_to_save" in name else "adapter_dtype"]

@@ -24,7 +24,7 @@ def take(model: torch.nn.Module, job: Mapping[str, Any], device: str, accumulate
     head = base.get_output_embeddings()
     counted = Storages("meta", head.weight.shape[0])
     counted.enter("set-up")
-    _adopt(model, counted)
+    adopt(model, counted)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if job["checkpointing"]:
         options = {
@@ -68,7 +68,8 @@ def _computing(job: Mapping[str, Any], device: str) -> Device:
     return Device(device, DTYPES[job["dtype"]] if mixed else None, job["packed"])
 
 
-def _adopt(model: torch.nn.Module, counted: Storages) -> None:
+def adopt(model: torch.nn.Module, counted: Storages) -> None:
+    """Count the tensors of a model: those of an adapter apart from the weights that it stands beside."""
     for tensor in model.buffers():
         counted.adopt(tensor, "weights")
     for name, parameter in model.named_parameters():
@@ -112,6 +113,15 @@ def _loss_of(
     ids = torch.empty(rows, tokens, dtype=torch.long, device="meta")
     positions, targets = (torch.empty(count, dtype=torch.long, device="meta") for _ in range(2))
     extra = {"position_ids": torch.empty(rows, tokens, dtype=torch.long, device="meta")} if packed else {}
+    with computing, only(head, positions):
+        logits = model(input_ids=ids, use_cache=False, **extra).logits
+    logits = logits.float().flatten(0, -2)
+    return cross_entropy(logits, targets, reduction="sum") / count
+
+
+@contextmanager
+def only(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Within it, logits are made for these positions of the flattened batch alone, as the trainer makes them."""
 
     def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden = inputs[0]
@@ -119,12 +129,9 @@ def _loss_of(
 
     handle = head.register_forward_pre_hook(pick)
     try:
-        with computing:
-            logits = model(input_ids=ids, use_cache=False, **extra).logits
+        yield
     finally:
         handle.remove()
-    logits = logits.float().flatten(0, -2)
-    return cross_entropy(logits, targets, reduction="sum") / count
 
 
 @contextmanager
