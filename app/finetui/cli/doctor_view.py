@@ -76,9 +76,12 @@ def machine_lines(situation: Situation) -> Iterator[Line]:
 
 def _gpu_lines(gpu: Gpu) -> Iterator[Line]:
     abilities = "".join(f", {word}" for word, has in (("bfloat16", gpu.bf16), ("NVLink", gpu.nvlink)) if has)
-    facts = {"name": gpu.name, "free": gib(gpu.free_bytes), "total": gib(gpu.total_bytes), "abilities": abilities}
-    capability = "{}.{}".format(*gpu.compute_capability)
-    yield t("doctor.label-gpu", index=gpu.index), t("doctor.line-gpu", capability=capability, **facts)
+    facts = {"name": gpu.name, "capability": "{}.{}".format(*gpu.compute_capability), "abilities": abilities}
+    if gpu.total_bytes:
+        text = t("doctor.line-gpu", free=gib(gpu.free_bytes), total=gib(gpu.total_bytes), **facts)
+    else:
+        text = t("doctor.line-gpu-shared", **facts)
+    yield t("doctor.label-gpu", index=gpu.index), text
     for holder in gpu.holders:
         held = t("doctor.held-unknown") if holder.bytes is None else f"{gib(holder.bytes)} GiB"
         yield "", t("doctor.line-holder", name=holder.name or "?", pid=str(holder.pid), held=held)

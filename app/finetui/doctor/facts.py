@@ -33,7 +33,7 @@ def machine_facts(situation: Situation) -> dict[str, Any]:
         "driver": machine.gpus[0].driver if machine.gpus else None,
         "cuda": ".".join(map(str, machine.cuda)) if machine.cuda else None,
         "disks": {variable: _disk(disk) for variable, disk in situation.disks.items()},
-        "larger_disk": _disk(situation.larger) if situation.larger else None,
+        "larger_disks": {variable: _disk(disk) for variable, disk in situation.larger.items()},
         "open_files": host.open_files,
         "container": host.is_container,
         "wsl": host.is_wsl,

@@ -36,6 +36,8 @@ class Interpreter:
     """By stage of the worker, what it found; a stage that it did not come to is not there."""
     problem: Problem | None = None
     """Why there is no answer, or no whole one."""
+    has_uv: bool = False
+    """Whether uv is on the path, which installs where there is no pip."""
 
     def stage(self, name: str) -> Mapping[str, Any]:
         """What one stage found; empty where the worker did not come to it."""
@@ -49,7 +51,7 @@ class Interpreter:
     def install(self) -> ShellWords:
         """The words that a list of packages has to follow to be installed there."""
         python = shlex.quote(self.path)
-        if self.stage("python").get("has_pip", True) or not shutil.which("uv"):
+        if self.stage("python").get("has_pip", True) or not self.has_uv:
             return ShellWords(f"{python} -m pip install")
         return ShellWords(f"uv pip install --python {python}")
 
@@ -69,7 +71,8 @@ def ask_interpreter(python: str | None, limit_s: float = LIMIT_S) -> Interpreter
         facts = {"python": path, "version": _dotted(version), "oldest": _dotted(OLDEST)}
         return Interpreter(path, version, problem=Problem("doctor.python-old", facts))
     found: dict[str, Mapping[str, Any]] = {}
-    return Interpreter(path, version, found, _work(path, found, limit_s))
+    problem = _work(path, found, limit_s)
+    return Interpreter(path, version, found, problem, has_uv=shutil.which("uv") is not None)
 
 
 def _version(path: str) -> tuple[int, int]:
@@ -104,6 +107,8 @@ def _work(path: str, found: dict[str, Mapping[str, Any]], limit_s: float) -> Pro
                 session.ask({}, hear)
             finally:
                 timer.cancel()
+    except OSError as error:  # no room for what a worker needs
+        return Problem("doctor.worker-died", {"python": path, "stage": stage, "words": one_line(str(error))})
     except FinetuiError as error:
         if late.is_set():
             return Problem("doctor.worker-slow", {"python": path, "stage": stage, "seconds": round(limit_s)})

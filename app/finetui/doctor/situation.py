@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from finetui.doctor.logins import Logins, read_logins
 from finetui.doctor.model import ModelHere, look_for
 from finetui.doctor.online import Network, ask_network
 from finetui.doctor.purpose import Purpose
-from finetui.hardware.disk import Disk, larger_disk, read_disk, read_mounts
+from finetui.hardware.disk import Disk, Mount, larger_disk, read_disk, read_mounts
 from finetui.hardware.host import Host, read_host
 from finetui.hardware.probe import Machine, probe
 
@@ -38,8 +39,10 @@ class Situation:
     host: Host
     disks: Mapping[str, Disk]
     """By the variable that moves what is kept there: FINETUI_HOME, HF_HOME, TMPDIR; those that can be asked."""
-    larger: Disk | None
-    """A disk with far more room than that of FINETUI_HOME, where that one is small."""
+    larger: Mapping[str, Disk]
+    """By the variable whose disk is small: one with far more room, where there is one."""
+    is_writable: bool
+    """Whether this user may write where FINETUI_HOME is or would be."""
     environment: Mapping[str, str]
     encoding: str
     """How stdout writes text."""
@@ -63,14 +66,15 @@ def gather(purpose: Purpose, *, python: str | None = None, model: str | None = N
     """Look at everything; the training interpreter is started only where the purpose has packages."""
     logins = read_logins()
     mounts = read_mounts()
-    disks = _disks()
-    own = disks.get("FINETUI_HOME")
+    disks = _disks(mounts)
+    larger = {variable: larger_disk(disk, mounts) for variable, disk in disks.items()}
     return Situation(
         purpose=purpose,
         machine=probe(),
         host=read_host(),
         disks=disks,
-        larger=None if own is None else larger_disk(own, mounts),
+        larger={variable: disk for variable, disk in larger.items() if disk is not None},
+        is_writable=_is_writable(home.home()),
         environment=dict(os.environ),
         encoding=getattr(sys.stdout, "encoding", None) or "ascii",
         interpreter=ask_interpreter(python) if purpose.packages or python else None,
@@ -84,16 +88,24 @@ def gather(purpose: Purpose, *, python: str | None = None, model: str | None = N
     )
 
 
-def _disks() -> dict[str, Disk]:
-    mounts = read_mounts()
-    places = {"FINETUI_HOME": home.home(), "HF_HOME": hf_home(), "TMPDIR": Path(tempfile.gettempdir())}
+def _disks(mounts: tuple[Mount, ...]) -> dict[str, Disk]:
+    places: Mapping[str, Callable[[], str | Path]] = {
+        "FINETUI_HOME": home.home,
+        "HF_HOME": hf_home,
+        "TMPDIR": tempfile.gettempdir,
+    }
     found = {}
     for variable, place in places.items():
-        try:
-            found[variable] = read_disk(place, mounts)
-        except OSError:  # a disk that does not answer is missed by the checks
-            continue
+        with contextlib.suppress(OSError):  # there is none, or its disk does not answer: the checks miss it
+            found[variable] = read_disk(Path(place()), mounts)
     return found
+
+
+def _is_writable(folder: Path) -> bool:
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _on_path(names: Iterable[str]) -> frozenset[str]:

@@ -27,18 +27,24 @@ def check_disks(situation: Situation) -> Iterator[Finding]:
     """What there is to say of the disks that models, data and runs come to lie on."""
     seen: set[int] = set()
     works = situation.purpose.trains or situation.purpose.reaches_hub
+    level = MISSING if works else WARNING
+    if not situation.is_writable and "FINETUI_HOME" in situation.disks:
+        yield say(level, "home-read-only", path=situation.disks["FINETUI_HOME"].path)
+    if "TMPDIR" not in situation.disks:
+        yield say(level, "temporary-absent")
     for variable, disk in situation.disks.items():
         if disk.device in seen:
             continue
         seen.add(disk.device)
         facts: dict[str, object] = {"variable": variable, "path": disk.path, "free": gib(disk.free_bytes)}
-        command = _elsewhere(situation, disk)
+        command = _elsewhere(situation, variable, disk)
         if variable in _FOLDERS and disk.free_bytes < NEEDED_BYTES:
-            yield say(MISSING if works else WARNING, "disk-full", command=command, **facts)
+            yield say(level, "disk-full", command=command, **facts)
         elif variable in _FOLDERS and disk.free_bytes < ENOUGH_BYTES:
             yield say(WARNING, "disk-low", command=command, **facts)
-        elif variable in _FOLDERS and situation.larger is not None and command:
-            yield _beside(situation.larger, command, facts)
+        elif variable in _FOLDERS and (larger := situation.larger.get(variable)):
+            told = {"mount": larger.mount or larger.path, "larger": gib(larger.free_bytes)}
+            yield say(WARNING, "disk-beside", command=command, **told, **facts)
         elif variable in _FOLDERS:
             yield say(OK, "disk-ok", **facts)
         elif disk.free_bytes < NEEDED_BYTES:
@@ -57,21 +63,17 @@ def check_memory(situation: Situation) -> Iterator[Finding]:
         yield say(WARNING, "open-files", count=host.open_files)
 
 
-def _elsewhere(situation: Situation, disk: Disk) -> ShellWords:
-    """The command that moves to the larger disk whatever is kept on this one; to nowhere where there is none."""
-    larger = situation.larger
-    if larger is None or larger.device == disk.device:
+def _elsewhere(situation: Situation, variable: str, disk: Disk) -> ShellWords:
+    """The command that moves to a larger disk what is kept on this one; where there is none, that shows its room."""
+    larger = situation.larger.get(variable)
+    if larger is None:
         return ShellWords(f"df -h {shlex.quote(disk.mount or disk.path)}")
     moved = [
-        f"{variable}={shlex.quote(str(Path(larger.mount or larger.path) / folder))}"
-        for variable, folder in _FOLDERS.items()
-        if variable in situation.disks and situation.disks[variable].device == disk.device
+        f"{name}={shlex.quote(str(Path(larger.mount or larger.path) / folder))}"
+        for name, folder in _FOLDERS.items()
+        if name in situation.disks and situation.disks[name].device == disk.device
     ]
     return ShellWords("export " + " ".join(moved))
-
-
-def _beside(larger: Disk, command: ShellWords, facts: Mapping[str, object]) -> Finding:
-    return say(WARNING, "disk-beside", mount=larger.mount, larger=gib(larger.free_bytes), command=command, **facts)
 
 
 def _kind_of(disk: Disk, facts: Mapping[str, object]) -> Iterator[Finding]:
@@ -79,5 +81,7 @@ def _kind_of(disk: Disk, facts: Mapping[str, object]) -> Iterator[Finding]:
         yield say(WARNING, "disk-inodes", count=disk.free_inodes, **facts)
     if facts["variable"] in _FOLDERS and disk.is_memory:
         yield say(WARNING, "disk-memory", **facts)
+    elif facts["variable"] in _FOLDERS and disk.filesystem == "overlay":
+        yield say(NOTE, "disk-overlay", **facts)
     elif facts["variable"] in _FOLDERS and disk.is_network:
         yield say(NOTE, "disk-network", filesystem=disk.filesystem, **facts)
