@@ -6,24 +6,27 @@ import os
 from pathlib import Path
 
 
-def hub_roots() -> list[Path]:
-    """The hub caches by huggingface_hub's rules: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return [Path(cache).expanduser()]
+def hf_home() -> Path:
+    """Where Hugging Face's tools keep things: HF_HOME, else ~/.cache/huggingface."""
     cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    hf_home = os.environ.get("HF_HOME") or f"{cache_home}/huggingface"
-    return [Path(hf_home).expanduser() / "hub"]
+    return Path(os.environ.get("HF_HOME") or f"{cache_home}/huggingface").expanduser()
+
+
+def hub_roots() -> list[Path]:
+    """The hub caches by huggingface_hub's rules: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, else HF_HOME/hub."""
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return [Path(cache).expanduser() if cache else hf_home() / "hub"]
 
 
 def modelscope_roots(kind: str) -> list[Path]:
     """The folders of the ModelScope cache that hold OWNER/NAME of one kind, `models` or `datasets`.
 
-    Dots of a name may stand there as three underscores.
+    Dots of a name may stand there as three underscores. Since modelscope_hub 0.5 the same folders hold OWNER--NAME
+    with snapshots, as the hub cache does.
     """
-    cache = os.environ.get("MODELSCOPE_CACHE")
-    root = Path(cache or "~/.cache/modelscope/hub").expanduser()
-    older = [root] if kind == "models" else []
-    return [below.absolute() for below in (root / kind, *older, root / "hub" / kind)]
+    root = Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+    older = [root / "hub", root] if kind == "models" else []
+    return [below.absolute() for below in (root / kind, root / "hub" / kind, *older)]
 
 
 def snapshots(repository: Path) -> list[Path]:

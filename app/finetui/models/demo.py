@@ -6,18 +6,17 @@ configuration ship with finetui, so that the folder is the same, byte for byte, 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from finetui.core import home, jobs
 from finetui.core.errors import BAD_INPUT, MACHINE, FinetuiError, Problem
 from finetui.core.files import sha256_file
 from finetui.core.jobs import Progress
+from finetui.core.locks import alone
 from finetui.models.digests import digests
 from finetui.models.identify import identity_of
 from finetui.models.places import DEMO
@@ -59,7 +58,7 @@ def fetch_demo(on_progress: Progress | None = None) -> Path:
     folder = home.folder("models") / DEMO
     if folder.exists():
         return _checked(folder, on_progress)
-    with _alone(folder, on_progress):
+    with alone(folder.parent / f".{folder.name}.lock", _telling(on_progress)):
         if not folder.exists():
             _build(folder, on_progress)
     return _checked(folder, on_progress)
@@ -111,14 +110,9 @@ def _checked(folder: Path, on_progress: Progress | None) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _alone(folder: Path, on_progress: Progress | None) -> Iterator[None]:
-    """Hold the lock under which the folder is made; another process that holds it is waited for."""
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_progress is not None:
-                on_progress({"stage": "wait"})
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _telling(on_progress: Progress | None) -> Callable[[int | None], None]:
+    def tell(_: int | None) -> None:
+        if on_progress is not None:
+            on_progress({"stage": "wait"})
+
+    return tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetui.core import home
@@ -34,6 +34,14 @@ def digests(paths: Iterable[Path], on_progress: Progress | None = None) -> dict[
     if fresh:
         _remember(fresh)
     return found
+
+
+def remember(found: Mapping[Path, str]) -> None:
+    """Keep digests that were made while the files were written or read for another reason.
+
+    Raises OSError where a file is not there.
+    """
+    _remember({_key(path): digest for path, digest in found.items()})
 
 
 def _key(path: Path) -> str:

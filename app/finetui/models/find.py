@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetui.core import home
-from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
+from finetui.core.errors import BAD_INPUT, FinetuiError, Problem, ShellWords
+from finetui.core.fetched import is_hub_id
 from finetui.core.jobs import Progress
 from finetui.models import demo
 from finetui.models.digests import digests
 from finetui.models.identify import CONFIG, identity_of, model_files
 from finetui.models.places import DEMO, everywhere, named, origin
 from finetui.models.weights import read_weights
+
+_NEARLY_SURE, _MAYBE = 0.9, 0.6
+"""How like a name has to be: an id may as well be that of a model that was never here."""
 
 
 def find_model(reference: str, on_progress: Progress | None = None) -> Path:
@@ -31,13 +36,19 @@ def find_model(reference: str, on_progress: Progress | None = None) -> Path:
     for folder in named(reference):
         if (folder / CONFIG).is_file():
             return folder
-    known = sorted({name for folder in everywhere() for name in (origin(folder)[1], folder.name) if name} | {DEMO})
-    facts = {
-        "reference": reference,
-        "models": str(home.home() / "models"),
-        "near": next(iter(difflib.get_close_matches(reference, known, 1)), DEMO),
-    }
+    facts = {"reference": reference, "models": str(home.home() / "models"), "way": _way_to(reference)}
     raise FinetuiError(Problem("models.not-found", facts), BAD_INPUT)
+
+
+def _way_to(reference: str) -> ShellWords:
+    """What to do for a model that is not here: name one that is nearly called so, or fetch it by its id."""
+    known = sorted({name for folder in everywhere() for name in (origin(folder)[1], folder.name) if name} | {DEMO})
+    name, _, revision = reference.partition("@")
+    is_id = "/" in name and is_hub_id(name) and (not revision or is_hub_id(revision))
+    near = difflib.get_close_matches(reference, known, 1, _NEARLY_SURE if is_id else _MAYBE)
+    if is_id and not near:
+        return ShellWords(f"finetui fetch {reference}")
+    return ShellWords(f"--model {shlex.quote(next(iter(near), DEMO))}")
 
 
 def find_by_identity(

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.core.errors import Problem
+from finetui.core.fetched import read_manifest
 from finetui.core.files import read_json
 from finetui.core.tensors import CutShort, Header, NotTensors, read_header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""Names of weights that are loaded by running what they say."""
 _NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
@@ -84,13 +86,15 @@ def _weight_files(folder: Path, problems: list[Problem]) -> tuple[list[str], dic
             index = {}
         problems.append(Problem("models.bad-index", file=str(folder / INDEX)))
         return [], {}
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if (folder / ADAPTER).is_file():
         problems.append(Problem("models.is-adapter", {"folder": str(folder)}))
     elif pickles:
         problems.append(Problem("models.pickle", {"name": pickles[0], "folder": str(folder)}))
     elif gguf := sorted(path.name for path in folder.glob("*.gguf")):
         problems.append(Problem("models.gguf-only", {"name": gguf[0], "folder": str(folder)}))
+    elif (manifest := read_manifest(folder)) is not None and not manifest.whole:
+        problems.append(Problem("models.only-outline", {"folder": str(folder), "source": manifest.source}))
     else:
         problems.append(Problem("models.no-weights", {"folder": str(folder)}))
     return [], {}

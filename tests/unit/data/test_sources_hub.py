@@ -201,7 +201,7 @@ def test_a_dataset_without_an_owner_and_one_of_modelscope(cache: Path) -> None:
 def test_a_hub_id_that_was_not_fetched_says_how_to_fetch_it(cache: Path) -> None:
     (problem,) = refused("nobody/nothing").problems
     assert problem.code == "sources.not-fetched"
-    assert problem.next("en") == "hf download --repo-type dataset nobody/nothing"
+    assert problem.next("en") == "finetui fetch --dataset nobody/nothing"
     assert refused("nowhere/rows.jsonl").problems[0].code == "data.no-such-path"
 
 

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from finetui.core.caches import hub_roots, modelscope_roots, snapshots
+from finetui.core import home
+from finetui.core.caches import children, hub_roots, modelscope_roots, snapshots
 from finetui.core.errors import USAGE, FinetuiError, Problem
+from finetui.core.fetched import folder_of
 from finetui.core.text import one_line
 from finetui.data.sources.repository import DEFAULT, TRAIN, Split, repository_splits
 
@@ -16,13 +18,29 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def find_cached(reference: str) -> Path | None:
-    """The folder of a hub dataset in the caches of Hugging Face and ModelScope, by its id; None where it is in none."""
-    if not _HUB_ID.fullmatch(reference):
-        return None
-    folders = [snap for root in hub_roots() for snap in snapshots(root / f"datasets--{reference.replace('/', '--')}")]
-    for root in modelscope_roots("datasets") if "/" in reference else ():
-        folders += [root / reference.replace(".", "___"), root / reference]
-    return next((folder for folder in folders if folder.is_dir() and any(folder.iterdir())), None)
+    """The folder of a hub dataset that was fetched, or is in the cache of another tool, by its id; None where none is.
+
+    A revision may follow the id: `OWNER/NAME@REVISION`.
+    """
+    return next((folder for folder in cached(reference) if folder.is_dir() and any(folder.iterdir())), None)
+
+
+def cached(reference: str) -> list[Path]:
+    """Where a hub dataset of this id may lie, the nearest place first."""
+    name, at, revision = reference.partition("@")
+    if not _HUB_ID.fullmatch(name) or (at and not revision):
+        return []
+    fetched = home.home() / "datasets"
+    folders = [fetched / folder_of(name, revision or None)]
+    if "/" not in name:
+        folders += [owner / folders[0].name for owner in children(fetched)]
+    if at:
+        return folders
+    repository = name.replace("/", "--")
+    folders += [snap for root in hub_roots() for snap in snapshots(root / f"datasets--{repository}")]
+    for root in modelscope_roots("datasets") if "/" in name else ():
+        folders += [root / name.replace(".", "___"), root / name, *snapshots(root / repository)]
+    return folders
 
 
 def is_hub_id(reference: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetui.core.errors import FinetuiError, Problem
+from finetui.core.fetched import read_manifest
 from finetui.core.text import one_line
 
 TRAIN, DEFAULT = "train", "default"
@@ -47,7 +48,8 @@ def repository_splits(folder: Path) -> list[Split] | None:
     card = _card(folder)
     if configs := card.get("configs"):
         return _configured(folder, configs, files)
-    inferred = _inferred(files, whole=bool(card) or folder.parent.name == "snapshots")
+    whole = bool(card) or folder.parent.name == "snapshots" or read_manifest(folder) is not None
+    inferred = _inferred(files, whole)
     return _as_splits(folder, DEFAULT, inferred) if inferred else None
 
 
