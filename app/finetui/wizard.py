@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,9 +18,9 @@ from finetui.core.knobs import Value, locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
 from finetui.data.choose.chosen import ChosenRecords, open_datasets
 from finetui.data.choose.tokens import token_counter
-from finetui.data.reading import AS_DETECTED, Reading
 from finetui.data.results import Inspection
 from finetui.data.sources.find import find_files
+from finetui.draft import Draft
 from finetui.hardware.disk import read_disk
 from finetui.hardware.kind import hardware_kind, torch_build
 from finetui.hardware.planned import parse_planned, planned_machine
@@ -38,6 +37,8 @@ from finetui.recipes.resolve.packages import ASKED, installed
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+__all__ = ["Draft", "lock", "plan"]
+
 T = TypeVar("T")
 _TRAINED_STAGES = ("sft", "pt")
 _TRAINED_PARALLELISM = ("single", "ddp")
@@ -53,38 +54,6 @@ _TEMPLATES = (
     "chat_template.*",
 )
 """Files beside the tokenizer that decide what a row comes to."""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a person has chosen."""
-
-    data: tuple[str, ...]
-    """Files or folders of chat data, raw or converted."""
-    model: str
-    """A folder, the name of one under models/, or `demo`."""
-    recipe: str
-    """The name of a recipe, or a file."""
-    out: Path = Path()
-    """The bundle's folder, which must not exist; a plan needs none."""
-    assignments: tuple[str, ...] = ()
-    """`knob=value`, over the recipe."""
-    template: str | None = None
-    """Chat template for a base model without one: a built-in name or a file."""
-    python: str | None = None
-    """The interpreter that will train."""
-    accept_rejected: bool = False
-    """Go on although more than 1 % of the rows are rejected."""
-    reading: Reading = AS_DETECTED
-    """How the data is to be read, where that is not left to the detection."""
-    evaluation: tuple[str, ...] = ()
-    """Data that is evaluated and never trained."""
-    gpu: str | None = None
-    """`KIND[:N]`, where the machine that will train is not this one."""
-    price: float | None = None
-    """Of one GPU for an hour."""
-    accept_memory: bool = False
-    """Lock also what is predicted not to fit."""
 
 
 def plan(draft: Draft, on_progress: Progress | None = None) -> Plan:
@@ -134,7 +103,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     if recipe and inputs and (stage := Inspection(inputs[0]).stage) != recipe.stage:
         wrong.problems.append(_other_stage(recipe, stage, draft))
     if recipe and recipe.stage not in _TRAINED_STAGES:
-        wrong.problems.append(Problem("plan.no-trainer", {"what": recipe.stage, "words": _words(draft)}))
+        wrong.problems.append(Problem("plan.no-trainer", {"what": recipe.stage, "plan": draft.command()}))
     wrong.judge()
     assert recipe is not None
     assert overrides is not None
@@ -245,19 +214,12 @@ def _refuse(plan: Plan, draft: Draft) -> None:
     """Raise FinetuiError where the plan has no trainer, or (exit 5) does not fit and that was not accepted."""
     parallelism = str(plan.settings["parallelism"])
     if parallelism not in _TRAINED_PARALLELISM:
-        raise FinetuiError(Problem("plan.no-trainer", {"what": parallelism, "words": _words(draft)}))
+        raise FinetuiError(Problem("plan.no-trainer", {"what": parallelism, "plan": draft.command()}))
     if not plan.fits and not draft.accept_memory:
         ways = [way.text() for way in plan.ways_out]
-        facts = {"needed": gib(plan.prediction.band[1]), "free": gib(plan.free_bytes), "words": _words(draft)}
+        facts = {"needed": gib(plan.prediction.band[1]), "free": gib(plan.free_bytes), "plan": draft.command()}
         device = plan.settled.frame.device.name
         raise FinetuiError(Problem("plan.too-large", {**facts, "device": device, "way": (ways or ["–"])[0]}), MACHINE)
-
-
-def _words(draft: Draft) -> ShellWords:
-    """The draft as words of `finetui plan`."""
-    words = ["--model", draft.model, *(word for data in draft.data for word in ("--data", data))]
-    words += ["--recipe", draft.recipe, *(word for text in draft.assignments for word in ("--set", text))]
-    return ShellWords(shlex.join([*words, *(["--gpu", draft.gpu] if draft.gpu else [])]))
 
 
 def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:

@@ -41,6 +41,7 @@ COMMANDS = {
     "convert": "data",
     "preview": "data",
     "recipes": "recipes",
+    "plan": "plan",
     "lock": "lock",
     "verify": "bundles",
     "run": "runs",

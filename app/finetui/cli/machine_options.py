@@ -1,0 +1,26 @@
+"""What is said of the machine that will train: the price of its GPUs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from finetui.core.messages import t
+
+
+class Price(click.ParamType[float]):
+    """Money an hour, in whatever currency."""
+
+    name = "price"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        try:
+            price = float(value)
+        except ValueError:
+            price = math.nan
+        if not 0 <= price < math.inf:
+            self.fail(t("plan.bad-price", value=str(value)), param, ctx)
+        return price

@@ -1,0 +1,65 @@
+"""`finetui plan`: whether a training fits, with which settings, and why; before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from finetui.cli.choose_options import Choices, choose_options
+from finetui.cli.common import Output, command, option
+from finetui.cli.data_options import DataWord, reading_options
+from finetui.cli.machine_options import Price
+from finetui.core.errors import MACHINE
+
+if TYPE_CHECKING:
+    from finetui.data import Reading
+
+
+@command("plan")
+@option("--model", required=True, help_code="cli.opt-model")
+@option("--data", type=DataWord(), multiple=True, help_code="cli.opt-data")
+@option("--recipe", required=True, help_code="cli.opt-recipe")
+@option("--set", "assignments", multiple=True, metavar="KNOB=VALUE", help_code="cli.opt-set")
+@option("--gpu", metavar="KIND[:N]", help_code="plan.opt-gpu")
+@option("--price", type=Price(), metavar="PER_HOUR", help_code="plan.opt-price")
+@option("--template", help_code="cli.opt-template")
+@option("--python", help_code="cli.opt-python")
+@choose_options()
+@reading_options
+def plan_command(
+    output: Output,
+    model: str,
+    data: tuple[str, ...],
+    recipe: str,
+    assignments: tuple[str, ...],
+    gpu: str | None,
+    price: float | None,
+    template: str | None,
+    python: str | None,
+    choices: Choices,
+    reading: Reading,
+) -> int:
+    """Plan, print it, and exit 5 where it does not fit."""
+    from finetui.cli.plan_view import show
+    from finetui.cli.stages import Stages
+    from finetui.draft import Draft
+    from finetui.wizard import plan
+
+    draft = Draft(
+        data=data,
+        model=model,
+        recipe=recipe,
+        assignments=(*assignments, *choices.assignments),
+        template=template,
+        python=python,
+        reading=replace(reading, fill=choices.fill),
+        evaluation=choices.evaluation,
+        gpu=gpu,
+        price=price,
+    )
+    with Stages(output) as stages:
+        found = plan(draft, stages)
+    output.result(found.to_json())
+    if not output.json:
+        show(output, found, draft)
+    return 0 if found.fits else MACHINE
