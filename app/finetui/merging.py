@@ -17,7 +17,8 @@ from finetui.hardware.probe import probe
 from finetui.models import find_by_identity, find_model, matches
 from finetui.models.adapter import CONFIG, read_adapter
 from finetui.models.held import cut
-from finetui.models.merge import Chat, Merged, merge
+from finetui.models.merge import Chat, merge
+from finetui.models.merged import Merged, Quantization
 from finetui.models.weights import ADAPTER
 from finetui.runs.folder import RunFolder, find_run
 
@@ -60,6 +61,7 @@ def merge_reference(
         available_bytes=min(int(psutil.virtual_memory().available), probe().ram_bytes),
         rows=cut(_rows(subject.bundle)) or None,
         chat=_chat(subject.lock),
+        quantization=_quantization(subject.lock),
         python=python,
         on_progress=on_progress,
     )
@@ -138,3 +140,13 @@ def _chat(lock: dict[str, Any]) -> Chat | None:
         return None
     own = template.get("source") == "model"
     return Chat(tuple(template.get("stop_ids", ())), None if own else template.get("text"))
+
+
+def _quantization(lock: dict[str, Any]) -> Quantization | None:
+    """How the lock packs the base; an adapter without its bundle does not say."""
+    settings = {name: knob["value"] for name, knob in lock.get("training", {}).items()}
+    if settings.get("load_in_8bit"):
+        return Quantization("int8")
+    if settings.get("load_in_4bit"):
+        return Quantization(settings["bnb_4bit_quant_type"], settings["bnb_4bit_use_double_quant"])
+    return None

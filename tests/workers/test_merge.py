@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from finetui.core.errors import FinetuiError
-from finetui.models.merge import Chat, Merged, merge
+from finetui.models.merge import Chat, merge
+from finetui.models.merged import Merged
 
 pytestmark = pytest.mark.worker
 

@@ -11,8 +11,9 @@ from finetui.cli.common import Output, PathWord, command, option
 from finetui.cli.stages import Stages
 from finetui.core.errors import JOB_FAILED, Problem, render
 from finetui.core.messages import t
+from finetui.core.text import one_line
 from finetui.merging import merge_reference
-from finetui.models.merge import Merged
+from finetui.models.merged import Merged, QuantizedBase
 
 
 @command("merge")
@@ -38,15 +39,24 @@ def _show(output: Output, merged: Merged) -> None:
     if merged.kl is None or merged.top1_agreement is None or merged.max_logit_difference is None:
         output.note(t("errors.warning", text=t("merge.not-compared", base=merged.base)))
     else:
-        figures = {
-            "positions": merged.positions,
-            "agreement": f"{100 * merged.top1_agreement:.2f}",
-            "kl": f"{merged.kl:.2g}",
-            "adapter_kl": f"{merged.adapter_kl or 0:.2g}",
-            "difference": f"{merged.max_logit_difference:.2g}",
-        }
-        output.data(t("merge.figures", **figures))
+        figures = _figures(merged.kl, merged.top1_agreement, merged.max_logit_difference)
+        output.data(
+            t("merge.figures", positions=merged.positions, adapter_kl=f"{merged.adapter_kl or 0:.2g}", **figures)
+        )
+        if merged.quantized_base is not None:
+            output.data(_quantized(merged.quantized_base))
     output.note(t("errors.next", command=t("merge.next-chat", out=shlex.quote(str(merged.out)))))
+
+
+def _quantized(base: QuantizedBase) -> str:
+    if base.kl is None or base.top1_agreement is None or base.max_logit_difference is None:
+        return t("merge.quantized-unmeasured", type=base.type, why=one_line(base.why_not or ""))
+    figures = _figures(base.kl, base.top1_agreement, base.max_logit_difference)
+    return t("merge.quantized", type=base.type, **figures)
+
+
+def _figures(kl: float, agreement: float, difference: float) -> dict[str, str]:
+    return {"agreement": f"{100 * agreement:.2f}", "kl": f"{kl:.2g}", "difference": f"{difference:.2g}"}
 
 
 def _fault(merged: Merged, reference: str) -> Problem:

@@ -19,14 +19,13 @@ from finetui.models.adapter import changes, read_adapter
 from finetui.models.carry import carry, companions
 from finetui.models.held import own_rows
 from finetui.models.identify import ModelFacts, identify
+from finetui.models.merged import Merged, Quantization, QuantizedBase
 from finetui.models.serving import write_stop_ids, write_template
 from finetui.models.weights import ADAPTER, INDEX, read_weights
 
 _MERGE_RAM_BYTES = 700_000_000
 """torch, and three blocks of rows."""
 _SLACK_BYTES = 64_000_000
-_LOST_SHARE = 0.1
-_NOISE, _NOISE_16 = 0.002, 0.05
 _LOADED = 1.15
 """Memory of a loaded model, activations included, over that of its weights."""
 
@@ -41,61 +40,6 @@ class Chat:
     """The chat template, where it is not the base model's own."""
 
 
-@dataclass(frozen=True)
-class Merged:
-    """What came of a merge: the contract of `finetui merge --json`."""
-
-    out: str
-    """The model's folder."""
-    bytes: int
-    """Size of its files."""
-    peak_rss_bytes: int
-    """Most memory that the merging process had."""
-    seconds: float
-    """Time from the first check to the end of the comparison."""
-    base: str
-    """Name of the base model."""
-    kl: float | None = None
-    """Mean over positions of KL(base + adapter ‖ merged) in nats; None where nothing was compared."""
-    adapter_kl: float | None = None
-    """The same of KL(base + adapter ‖ base): how much the adapter changes."""
-    top1_agreement: float | None = None
-    """Share of positions with the same most likely token."""
-    max_logit_difference: float | None = None
-    loads_offline: bool | None = None
-    """Whether transformers loads the folder without a network; None where memory does not suffice to try."""
-    why_not: str | None = None
-    """Why it does not load."""
-    positions: int = 0
-    """Positions compared."""
-    compared_in: str | None = None
-    """The dtype of the comparison."""
-    sample: str | None = None
-    """Some tokens that the merged model generated."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The contract."""
-        return asdict(self)
-
-    @property
-    def most_kl(self) -> float:
-        """The largest KL of a merge that kept what was trained: a tenth of what the adapter changes.
-
-        The merged model differs from base + adapter by one rounding of the weights to their dtype, and that by next to
-        nothing may be all of what a barely trained adapter does; so less than the noise of the arithmetic is no fault
-        (measured for a 135 M model in bfloat16: 2e-4 in float32 arithmetic, 4e-3 in 16 bits).
-        """
-        noise = _NOISE if self.compared_in == "float32" else _NOISE_16
-        return max(noise, _LOST_SHARE * (self.adapter_kl or 0.0))
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it loads and says what base + adapter say; true where memory forbade to look."""
-        if self.loads_offline is None:
-            return True
-        return self.kl is not None and self.kl <= self.most_kl
-
-
 def merge(
     adapter_folder: Path,
     base: Path,
@@ -104,12 +48,14 @@ def merge(
     available_bytes: int,
     rows: Sequence[Sequence[int]] | None = None,
     chat: Chat | None = None,
+    quantization: Quantization | None = None,
     python: str | None = None,
     on_progress: Progress | None = None,
 ) -> Merged:
     """Merge the adapter into the base model and write the result to `out`, which must not exist or be empty.
 
-    `available_bytes` is the memory that jobs may use; `rows` are ids to compare on, by default some of the model's own.
+    `available_bytes` is the memory that jobs may use; `rows` are ids to compare on, by default some of the model's own;
+    `quantization` is how the base was packed in training, which only the comparison heeds: `base` is the original.
     Raises FinetuiError (exit 3) where the two do not fit together, (exit 5) where memory or disk do not suffice.
     """
     started = time.monotonic()
@@ -132,7 +78,18 @@ def merge(
         if chat is not None and chat.template is not None:
             write_template(part, chat.template)
         write_stop_ids(part, chat.stop_ids if chat is not None else ())
-        figures = _compare(facts, adapter_folder, part, rows, available_bytes, python, on_progress)
+        figures: Mapping[str, Any] = {"quantized_base": QuantizedBase.unmeasured(quantization)}
+        if (dtype := comparison_dtype(facts, available_bytes)) is not None:
+            folders = {"base": str(base.absolute()), "adapter": str(adapter_folder.absolute()), "merged": str(part)}
+            asked = {
+                **folders,
+                "scratch": str(part.parent),
+                "rows": list(rows or own_rows(facts)),
+                "dtype": dtype,
+                "has_tokenizer": facts.has_tokenizer,
+                "quantization": asdict(quantization) if quantization else None,
+            }
+            figures = _compare(asked, python, on_progress)
         size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
     return Merged(
         out=str(out),
@@ -165,28 +122,11 @@ def _check_room(base: Path, names: Sequence[str], out: Path, available_bytes: in
         raise FinetuiError(problems, MACHINE)
 
 
-def _compare(
-    facts: ModelFacts,
-    adapter: Path,
-    merged: Path,
-    rows: Sequence[Sequence[int]] | None,
-    available_bytes: int,
-    python: str | None,
-    on_progress: Progress | None,
-) -> Mapping[str, Any]:
-    dtype = comparison_dtype(facts, available_bytes)
-    if dtype is None:
-        return {}
-    request = {
-        "base": str(facts.folder.absolute()),
-        "adapter": str(adapter.absolute()),
-        "merged": str(merged),
-        "rows": list(rows or own_rows(facts)),
-        "dtype": dtype,
-        "scratch": str(merged.parent),
-        "has_tokenizer": facts.has_tokenizer,
-    }
-    return {**jobs.run("compare", request, python=python, on_progress=on_progress), "compared_in": dtype}
+def _compare(request: Mapping[str, Any], python: str | None, on_progress: Progress | None) -> Mapping[str, Any]:
+    """Fields of `Merged` that the worker `compare` fills."""
+    found = jobs.run("compare", request, python=python, on_progress=on_progress)
+    quantized = QuantizedBase(**base) if (base := found.get("quantized_base")) else None
+    return {**found, "quantized_base": quantized, "compared_in": request["dtype"]}
 
 
 def comparison_dtype(facts: ModelFacts, available_bytes: int) -> str | None:

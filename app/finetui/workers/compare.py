@@ -1,13 +1,14 @@
 """Base + adapter against the merged model, on the same rows of ids: do they say the same?
 
-One model is in memory at a time; the logits of the first wait in a file.
+One model is in memory at a time; the logits of the one before wait in a file.
 """
 
 from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetui.core.worker_io import progress, serve
+from finetui.workers.train import quantised
+from finetui.workers.train.failure import Failure
 
 _SAMPLE_TOKENS = 16
 
@@ -25,20 +28,22 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
     The result has `loads_offline` with `why_not`, `kl` (mean over positions of KL(base + adapter ‖ merged), in nats),
     `adapter_kl` (of KL(base + adapter ‖ base): what the adapter has changed), `top1_agreement` (share of positions with
     the same most likely token), `max_logit_difference`, `positions`, and `sample`, some tokens that the merged model
-    generates (None without a tokenizer).
+    generates (None without a tokenizer). `quantization` (None, or `type` and `double_quant`) says how the base was
+    packed while the adapter was trained; then `quantized_base` has the same figures of packed base + adapter against
+    merged.
     """
     rows = [torch.tensor([row]) for row in request["rows"]]
     dtype = getattr(torch, request["dtype"])
     progress(stage="load-base")
-    model = PeftModel.from_pretrained(_load(request["base"], dtype), request["adapter"]).eval()
+    model = _with_adapter(_load(request["base"], dtype), request)
     positions, vocabulary = sum(row.shape[1] for row in rows), model.get_output_embeddings().weight.shape[0]
     with tempfile.NamedTemporaryFile(dir=request["scratch"]) as kept:
-        shape = (positions, vocabulary)
-        reference = torch.from_file(kept.name, shared=True, size=positions * vocabulary).view(shape)
-        start, changed = 0, 0.0
-        for row, logits in zip(rows, _logits(model, rows, "compare-base"), strict=True):
-            reference[start : start + len(logits)] = logits
-            start += len(logits)
+        size = positions * vocabulary
+        waiting = torch.from_file(kept.name, shared=True, size=size).view(positions, vocabulary)
+        waiting_rows = waiting.split([row.shape[1] for row in rows])
+        changed = 0.0
+        for row, logits, place in zip(rows, _logits(model, rows, "compare-base"), waiting_rows, strict=True):
+            place.copy_(logits)
             with model.disable_adapter():
                 changed += _divergence(logits, _forward(model, row))
         del model
@@ -49,9 +54,66 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
             sample = _sample(merged, request["merged"], rows[0]) if request["has_tokenizer"] else None
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             return {"loads_offline": False, "why_not": f"{type(error).__name__}: {error}"}
-        figures = _figures(reference, _logits(merged, rows, "compare-merged"))
-        figures["adapter_kl"] = changed / positions
-        return {"loads_offline": True, "why_not": None, "positions": positions, "sample": sample, **figures}
+        difference = Difference()
+        for logits, place in zip(_logits(merged, rows, "compare-merged"), waiting_rows, strict=True):
+            difference.add(place, logits)
+            place.copy_(logits)
+        del merged
+        gc.collect()
+        figures = {**difference.figures(), "adapter_kl": changed / positions, "positions": positions, "sample": sample}
+        quantized = _against_quantized(request, rows, waiting_rows, dtype) if request.get("quantization") else None
+        return {"loads_offline": True, "why_not": None, **figures, "quantized_base": quantized}
+
+
+class Difference:
+    """How far one model's logits are from another's, summed up over positions."""
+
+    def __init__(self) -> None:
+        self._positions = 0
+        self._divergence = 0.0
+        self._agreeing = 0
+        self._largest = 0.0
+
+    def add(self, expected: torch.Tensor, logits: torch.Tensor) -> None:
+        """Count the logits of a row, [positions, vocabulary] each."""
+        self._positions += len(logits)
+        self._divergence += _divergence(expected, logits)
+        self._agreeing += int((expected.argmax(-1) == logits.argmax(-1)).sum())
+        self._largest = max(self._largest, float((expected - logits).abs().max()))
+
+    def figures(self) -> dict[str, float]:
+        """The means, and the largest difference."""
+        return {
+            "kl": self._divergence / self._positions,
+            "top1_agreement": self._agreeing / self._positions,
+            "max_logit_difference": self._largest,
+        }
+
+
+def _against_quantized(
+    request: dict[str, Any], rows: list[torch.Tensor], merged: Sequence[torch.Tensor], dtype: torch.dtype
+) -> dict[str, Any]:
+    """Figures of packed base + adapter against the merged model's logits, with the `type` of packing.
+
+    Where the base cannot be packed here, the figures are None, and `why_not` says why.
+    """
+    packing = request["quantization"]
+    progress(stage="load-quantized")
+    try:
+        base = quantised.load(
+            Path(request["base"]), quantised.Quantisation(**packing), dtype, "cpu", local_files_only=True
+        )
+    except (Failure, ImportError, RuntimeError, ValueError) as failure:
+        nothing = dict.fromkeys(("kl", "top1_agreement", "max_logit_difference"))
+        return {"type": packing["type"], **nothing, "why_not": str(failure)}
+    model, difference = _with_adapter(base, request), Difference()
+    for logits, place in zip(_logits(model, rows, "compare-quantized"), merged, strict=True):
+        difference.add(logits, place)
+    return {"type": packing["type"], **difference.figures(), "why_not": None}
+
+
+def _with_adapter(base: torch.nn.Module, request: dict[str, Any]) -> PeftModel:
+    return PeftModel.from_pretrained(base, request["adapter"]).eval()
 
 
 def _load(folder: str, dtype: torch.dtype) -> torch.nn.Module:
@@ -75,17 +137,6 @@ def _logits(model: torch.nn.Module, rows: list[torch.Tensor], stage: str) -> Ite
     for done, row in enumerate(rows, start=1):
         yield _forward(model, row)
         progress(stage=stage, done=done, total=len(rows))
-
-
-def _figures(reference: torch.Tensor, rows: Iterator[torch.Tensor]) -> dict[str, float]:
-    divergence, agreeing, largest, start = 0.0, 0, 0.0, 0
-    for logits in rows:
-        expected = reference[start : start + len(logits)]
-        start += len(logits)
-        divergence += _divergence(expected, logits)
-        agreeing += int((expected.argmax(-1) == logits.argmax(-1)).sum())
-        largest = max(largest, float((expected - logits).abs().max()))
-    return {"kl": divergence / start, "top1_agreement": agreeing / start, "max_logit_difference": largest}
 
 
 @torch.inference_mode()

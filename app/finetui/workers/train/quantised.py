@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -43,8 +42,10 @@ class Quantisation:
         return None
 
 
-def load(folder: Path, quantisation: Quantisation, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
-    """Load a 16- or 32-bit checkpoint with its linear layers packed, on this process's own device.
+def load(
+    folder: Path, quantisation: Quantisation, dtype: torch.dtype, device: int | str, **options: Any
+) -> PreTrainedModel:
+    """Load a 16- or 32-bit checkpoint with its linear layers packed on a device: a GPU's number, or `cpu`.
 
     Everything else (embedding, norms, output, towers for pictures and sound) stays in `dtype`, which is computed in
     too. peft's preparation would cast it to float32; the norms compute in float32 by themselves, and checkpointing
@@ -63,7 +64,6 @@ def load(folder: Path, quantisation: Quantisation, dtype: torch.dtype, **options
         bnb_4bit_use_double_quant=quantisation.double_quant,
         bnb_4bit_quant_storage=quantisation.storage,
     )
-    device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, quantization_config=packing, device_map={"": device}, **options
     )
