@@ -45,9 +45,14 @@ class Draft:
     accept_memory: bool = False
     """Lock also what is predicted not to fit."""
 
-    def command(self, verb: str = "plan") -> ShellWords:
-        """The command line that says the same, quoted for a shell."""
-        return ShellWords(shlex.join(["finetui", verb, *self._words()]))
+    def command(self) -> ShellWords:
+        """The words of `finetui plan` that say the same, quoted for a shell."""
+        price = [] if self.price is None else ["--price", f"{self.price:g}"]
+        return ShellWords(shlex.join(["finetui", "plan", *self._words(), *price]))
+
+    def next(self) -> ShellWords:
+        """The command that locks it."""
+        return ShellWords(shlex.join(["finetui", "lock", *self._words(), "--out", "NAME.bundle"]))
 
     def taking(self, way: Way) -> Draft:
         """The draft with what a way out changes, in place of what was said of it; a price is of its own machine."""
@@ -82,7 +87,6 @@ class Draft:
             ("--template", self.template),
             ("--python", self.python),
             ("--gpu", self.gpu),
-            ("--price", None if self.price is None else f"{self.price:g}"),
         ):
             if value:
                 yield from (flag, value)

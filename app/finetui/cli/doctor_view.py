@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
 
 from finetui.cli.common import Output
+from finetui.cli.hanging import padded, print_hanging
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.doctor.checks.surroundings import is_utf8
@@ -31,25 +31,19 @@ def show(output: Output, report: Report) -> None:
     lines = list(machine_lines(report.situation))
     widest = max(cell_len(label) for label, _ in lines)
     for label, text in lines:
-        _print(console, Text(label + " " * (widest - cell_len(label) + 2), style="bold"), text)
+        print_hanging(console, Text(padded(label, widest + 2), style="bold"), text)
     console.print()
     console.print(Text(t("doctor.checked-for", names=", ".join(report.situation.purpose.names)), style="bold"))
     signs = _SIGNS if is_utf8(report.situation) else _ASCII
     for finding in sorted(report.findings, key=lambda finding: -LEVELS.index(finding.level)):
-        _print(console, Text(f"  {signs[finding.level]} ", style=_STYLES[finding.level]), finding.problem.message())
+        print_hanging(
+            console, Text(f"  {signs[finding.level]} ", style=_STYLES[finding.level]), finding.problem.message()
+        )
         if command := finding.problem.next():
             console.print(Text(f"      {command}"), soft_wrap=True)  # in one piece, to be copied
     missing = sum(finding.level == MISSING for finding in report.findings)
     text = t("doctor.count-missing", count=missing) if missing else t("doctor.all-there")
     console.print(Text(text, style=_STYLES[OK if report.ok else MISSING]))
-
-
-def _print(console: Console, head: Text, text: str) -> None:
-    """A head with a text beside it, whose further lines begin below its first."""
-    for line in Text(text).wrap(console, max(20, console.width - head.cell_len)):
-        line.rstrip()
-        console.print(head + line)
-        head = Text(" " * head.cell_len)
 
 
 def machine_lines(situation: Situation) -> Iterator[Line]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @option("--out", required=True, type=PathWord(), help_code="cli.opt-out")
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
+@option("--gpu", metavar="KIND[:N]", help_code="plan.opt-gpu")
+@option("--accept-memory", is_flag=True, help_code="plan.opt-accept-memory")
 @option("--accept-rejected", is_flag=True, help_code="cli.opt-accept-rejected")
 @choose_options()
 @reading_options
@@ -35,6 +37,8 @@ def lock_command(
     out: Path,
     template: str | None,
     python: str | None,
+    gpu: str | None,
+    accept_memory: bool,
     accept_rejected: bool,
     choices: Choices,
     reading: Reading,
@@ -43,19 +47,22 @@ def lock_command(
     from finetui.cli.stages import Stages
     from finetui.core.errors import render_warnings
     from finetui.core.messages import t
-    from finetui.wizard import Draft, lock
+    from finetui.draft import Draft
+    from finetui.wizard import lock
 
     draft = Draft(
-        data,
-        model,
-        recipe,
-        out,
-        (*assignments, *choices.assignments),
-        template,
-        python,
-        accept_rejected,
-        replace(reading, fill=choices.fill),
-        choices.evaluation,
+        data=data,
+        model=model,
+        recipe=recipe,
+        out=out,
+        assignments=(*assignments, *choices.assignments),
+        template=template,
+        python=python,
+        accept_rejected=accept_rejected,
+        reading=replace(reading, fill=choices.fill),
+        evaluation=choices.evaluation,
+        gpu=gpu,
+        accept_memory=accept_memory,
     )
     with Stages(output) as stages:
         locked = lock(draft, stages)

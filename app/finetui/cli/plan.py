@@ -42,6 +42,7 @@ def plan_command(
     """Plan, print it, and exit 5 where it does not fit."""
     from finetui.cli.plan_view import show
     from finetui.cli.stages import Stages
+    from finetui.core.messages import t
     from finetui.draft import Draft
     from finetui.wizard import plan
 
@@ -62,4 +63,6 @@ def plan_command(
     output.result(found.to_json())
     if not output.json:
         show(output, found, draft)
+        if found.fits and data:
+            output.note("\n" + t("errors.next", command=draft.next()))
     return 0 if found.fits else MACHINE

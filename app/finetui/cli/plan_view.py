@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from finetui.cli.common import Output
+from finetui.cli.hanging import padded, print_hanging
+from finetui.cli.plan_settings import print_settings
 from finetui.core.errors import render_warnings
-from finetui.core.glossary import as_toml
-from finetui.core.knobs import GROUPS, knobs
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.draft import Draft
-from finetui.recipes.resolve import Choice, Plan
+from finetui.hardware.memory.predict import Prediction
+from finetui.recipes.resolve import Plan
 from finetui.recipes.resolve.figures import duration, gib
+from finetui.recipes.resolve.plan import ESTIMATED, SLOW
 
 _BAR = 44
 """Characters of the memory bars."""
@@ -37,8 +37,13 @@ def show(output: Output, plan: Plan, draft: Draft) -> None:
     """Print a plan, the verdict first."""
     console = output.console()
     _verdict(console, plan)
-    _memory(console, plan)
-    _settings(console, plan)
+    print_head(console, t("plan.head-memory"))
+    print_memory(console, plan.prediction, plan.free_bytes)
+    for code in plan.prediction.notes:
+        print_hanging(console, Text("  "), Text(t("plan.unmeasured", what=t(code)), style="yellow"))
+    print_head(console, t("plan.head-settings"))
+    print_settings(console, plan.settings)
+    print_head(console, t("plan.head-run"))
     _run(console, plan)
     if plan.warnings:
         console.print()
@@ -47,28 +52,57 @@ def show(output: Output, plan: Plan, draft: Draft) -> None:
         _ways(console, plan, draft)
 
 
+def print_head(console: Console, text: str) -> None:
+    """The title of a part of the plan."""
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def print_memory(console: Console, prediction: Prediction, free: int) -> None:
+    """A bar for each part, beginning where the one before it ends; the last one against what is free."""
+    low, high = prediction.band
+    scale = _BAR / max(high, min(free, 2 * high))
+    parts = {name: size for name, size in prediction.parts.items() if size}
+    labels = {name: t(f"plan.part-{name}") for name in (*parts, "total")}
+    width = max(map(cell_len, labels.values()))
+    begin = 0
+    for name, size in parts.items():
+        first, last = round(begin * scale), round((begin + size) * scale)
+        bar = Text(" " * first) + Text("█" * (last - first) or "▏", style=_STYLES[name])
+        _bar(console, padded(labels[name], width), size, bar)
+        begin += size
+    cells = ["█" if at < round(low * scale) else "░" if at < round(high * scale) else " " for at in range(_BAR + 1)]
+    if round(free * scale) <= _BAR:
+        cells[round(free * scale)] = "│"
+    style = "bold" if high <= free else "bold red"
+    _bar(console, padded(labels["total"], width), prediction.total_bytes, Text("".join(cells).rstrip(), style=style))
+    print_hanging(console, Text("  "), t("plan.band", low=gib(low), high=gib(high), free=gib(free)))
+
+
+def _bar(console: Console, label: str, size: int, bar: Text) -> None:
+    console.print(Text(f"  {label}  {gib(size):>9}  ") + bar, soft_wrap=True)
+
+
 def _verdict(console: Console, plan: Plan) -> None:
-    request = plan.settled.request
+    request, device, (low, high) = plan.settled.request, plan.settled.frame.device, plan.prediction.band
+    facts = {"where": _where(plan), "low": gib(low), "high": gib(high), "free": gib(plan.free_bytes)}
+    if plan.fits:
+        text = t("plan.fits-cpu" if device.kind is None else "plan.fits", **facts)
+    else:
+        lacking = gib(high - plan.free_bytes)
+        text = t("plan.does-not-fit-cpu" if device.kind is None else "plan.does-not-fit", lacking=lacking, **facts)
+    sign, style = ("✓", "bold green") if plan.fits else ("✗", "bold red")
+    print_hanging(console, Text(f"{sign} ", style=style), Text(text, style=style))
     billions = request.model.parameters / 1e9
     size = f"{billions:.1f} B" if billions >= 1 else f"{1000 * billions:.0f} M"
     facts = {"recipe": request.recipe.name, "stage": request.stage, "method": _method(plan)}
-    console.print(Text(t("plan.what", model=one_line(request.model.name, 60), size=size, **facts)))
-    low, high = (gib(edge) for edge in plan.prediction.band)
-    device = plan.settled.frame.device
-    cpu = "-cpu" if device.kind is None else ""
-    said = {"low": low, "high": high, "free": gib(plan.free_bytes), "device": device.name}
-    if plan.fits:
-        text = t(f"plan.verdict-fits{cpu}", **said)
-    else:
-        text = t(f"plan.verdict-lacks{cpu}", lacking=gib(plan.prediction.band[1] - plan.free_bytes), **said)
-    heading = Text(t("plan.fits" if plan.fits else "plan.does-not-fit"), style="bold green" if plan.fits else "bold red")
-    console.print(heading + Text(f" ({_where(plan)}): ", style="") + Text(text, style=""))
+    print_hanging(console, Text("  "), t("plan.what", model=one_line(request.model.name, 60), size=size, **facts))
 
 
 def _method(plan: Plan) -> str:
-    chosen = {name: choice.value for name, choice in plan.settings.choices.items()}
     if plan.settled.request.method == "full":
-        return "full"
+        return t("plan.method-full")
+    chosen = plan.settings
     packed = "QLoRA" if chosen["load_in_4bit"] else "LoRA"
     return f"{packed}, DoRA" if chosen["use_dora"] else packed
 
@@ -80,105 +114,27 @@ def _where(plan: Plan) -> str:
     return t("plan.where", count=count, device=plan.settled.frame.device.name)
 
 
-def _memory(console: Console, plan: Plan) -> None:
-    """A bar for each part, beginning where the one before it ends; the last one against what is free."""
-    _head(console, t("plan.head-memory"))
-    prediction, free = plan.prediction, plan.free_bytes
-    low, high = prediction.band
-    scale = _BAR / max(high, min(free, 2 * high))
-    parts = {name: size for name, size in prediction.parts.items() if size}
-    labels = {name: t(f"plan.part-{name}") for name in (*parts, "total")}
-    width = max(map(cell_len, labels.values()))
-    begin = 0
-    for name, size in parts.items():
-        first, last = round(begin * scale), round((begin + size) * scale)
-        bar = Text(" " * first) + Text("█" * (last - first) or "▏", style=_STYLES[name])
-        console.print(_line(labels[name], width, gib(size), bar), soft_wrap=True)
-        begin += size
-    cells = ["█" if at < round(low * scale) else "░" if at < round(high * scale) else " " for at in range(_BAR + 1)]
-    if round(free * scale) <= _BAR:
-        cells[round(free * scale)] = "│"
-    bar = Text("".join(cells).rstrip(), style="bold" if plan.fits else "red")
-    console.print(_line(labels["total"], width, gib(prediction.total_bytes), bar), soft_wrap=True)
-    text = t("plan.band", low=gib(low), high=gib(high), free=gib(free))
-    console.print(Padding(Text(text), (0, 0, 0, 2)))
-    for code in plan.notes:
-        console.print(Padding(Text(t("plan.unmeasured", what=t(code)), style="yellow"), (0, 0, 0, 2)))
-
-
-def _line(label: str, width: int, size: str, bar: Text) -> Text:
-    return Text(f"  {label}{' ' * (width - cell_len(label))}  {size:>9}  ") + bar
-
-
-def _settings(console: Console, plan: Plan) -> None:
-    """What is derived or asked for, by group; defaults in one paragraph."""
-    _head(console, t("plan.head-settings"))
-    choices, table = plan.settings.choices, knobs()
-    shown = {name: choice for name, choice in choices.items() if choice.code != "reasons.default"}
-    wide = max(len(name) for name in shown)
-    for group in GROUPS:
-        members = {name: choice for name, choice in shown.items() if table[name].group == group}
-        if members:
-            console.print(Text(f"  {t(f'knobs.group-{group}')}", style="cyan"))
-            console.print(_table(members, wide))
-    defaults = [f"{name} = {as_toml(choice.value)}" for name, choice in choices.items() if name not in shown]
-    text = Text(t("plan.defaults", names=", ".join(one_line(each) for each in defaults)), style="dim")
-    console.print(Padding(text, (0, 0, 0, 2)))
-
-
-def _table(members: Mapping[str, Choice], wide: int) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=wide + 4, no_wrap=True)
-    table.add_column(max_width=14, overflow="fold", style="bold")
-    table.add_column(overflow="fold")
-    for name, choice in members.items():
-        why = t("plan.reason-recipe") if choice.code == "reasons.recipe" else choice.why()
-        table.add_row(Text(f"    {name}"), Text(one_line(as_toml(choice.value).strip('"'))), Text(why))
-    return table
-
-
 def _run(console: Console, plan: Plan) -> None:
-    _head(console, t("plan.head-run"))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="cyan")
-    table.add_column(overflow="fold")
-    for label, text in _figures(plan):
-        table.add_row(Text(f"  {label}"), Text(text))
-    console.print(table)
+    lines = [*_figures(plan)]
+    width = max(cell_len(label) for label, _ in lines)
+    for label, text in lines:
+        print_hanging(console, Text(f"  {padded(label, width)}  ", style="cyan"), Text(text, style="default"))
 
 
 def _figures(plan: Plan) -> Iterator[tuple[str, str]]:
-    saving, settled = plan.settled.saving, plan.settled
+    """A label and what stands beside it."""
     yield t("plan.label-rows"), _rows(plan)
-    step = duration(settled.fitted.seconds)
-    if plan.time is None:
-        yield t("plan.label-time"), t("plan.time-step", step=step)
-    else:
-        parts = {name: duration(seconds) for name, seconds in vars(plan.time).items()}
-        yield (
-            t("plan.label-time"),
-            t("plan.time", total=duration(plan.time.total), steps=f"{saving.steps:,}", step=step, **parts),
-        )
-    sizes = {
-        "checkpoint": saving.checkpoint_bytes,
-        "output": saving.output_bytes,
-        "merged": saving.merged_bytes,
-        "data": saving.data_bytes,
-    }
-    facts = {name: gib(size) for name, size in sizes.items()}
-    yield (
-        t("plan.label-disk"),
-        t("plan.disk-parts", total=gib(plan.disk_bytes), count=saving.checkpoints, **facts),
-    )
-    if (free := settled.request.free_disk_bytes) is not None:
-        yield "", t("plan.disk-free" if plan.disk_fits else "plan.disk-lacks", free=gib(free))
-    price = settled.request.price
-    if plan.cost is not None and plan.time is not None:
-        money = {"amount": f"{plan.cost.amount:,.2f}", "price": f"{plan.cost.price:g}", "gpus": plan.cost.gpus}
-        yield t("plan.label-cost"), t("plan.cost", time=duration(plan.time.total), **money)
-    elif price is not None:
-        gpus = max(1, len(plan.machine.gpus))
-        yield t("plan.label-cost"), t("plan.cost-unknown", price=f"{price:g}", gpus=gpus)
+    if ESTIMATED in plan.notes:
+        yield "", t("plan.unmeasured", what=t(ESTIMATED))
+    yield t("plan.label-time"), _time(plan)
+    if SLOW in plan.notes:
+        yield "", t("plan.unmeasured", what=t(SLOW))
+    yield t("plan.label-disk"), _disk(plan)
+    request = plan.settled.request
+    if request.free_disk_bytes is not None:
+        yield "", t("plan.disk-free" if plan.disk_fits else "plan.disk-lacks", free=gib(request.free_disk_bytes))
+    if request.price is not None:
+        yield t("plan.label-cost"), _cost(plan, request.price)
 
 
 def _rows(plan: Plan) -> str:
@@ -189,19 +145,40 @@ def _rows(plan: Plan) -> str:
     return t("plan.rows", rows=f"{plan.tokens.rows:,}", held=f"{plan.tokens.held_rows:,}", **spread)
 
 
+def _time(plan: Plan) -> str:
+    step = duration(plan.settled.fitted.seconds)
+    if plan.time is None:
+        return t("plan.time-step", step=step)
+    parts = {name: duration(seconds) for name, seconds in vars(plan.time).items()}
+    return t("plan.time", total=duration(plan.time.total), steps=f"{plan.settled.saving.steps:,}", step=step, **parts)
+
+
+def _disk(plan: Plan) -> str:
+    saving = plan.settled.saving
+    sizes = {"output": saving.output_bytes, "merged": saving.merged_bytes, "data": saving.data_bytes}
+    parts = [t(f"plan.disk-{name}", size=gib(size)) for name, size in sizes.items() if size]
+    if saving.checkpoints:
+        kept = t("plan.disk-checkpoints", count=saving.checkpoints, size=gib(saving.checkpoint_bytes))
+        parts.insert(0, kept)
+    return t("plan.disk", total=gib(plan.disk_bytes), parts=" + ".join(parts))
+
+
+def _cost(plan: Plan, price: float) -> str:
+    facts = {"gpus": max(1, len(plan.machine.gpus)), "price": f"{price:g}"}
+    if plan.cost is None or plan.time is None:
+        return t("plan.cost-unknown", **facts)
+    return t("plan.cost", amount=f"{plan.cost.amount:,.2f}", time=duration(plan.time.total), **facts)
+
+
 def _ways(console: Console, plan: Plan, draft: Draft) -> None:
     """Each with its command in one piece, to be copied."""
-    _head(console, t("plan.head-ways"))
+    print_head(console, t("plan.head-ways"))
     if not plan.ways_out:
-        console.print(Text(f"  {t('plan.no-ways')}"))
+        print_hanging(console, Text("  "), t("plan.no-ways"))
     for number, way in enumerate(plan.ways_out, 1):
         settled = way.settled
         facts = {"high": gib(settled.prediction.band[1]), "free": gib(settled.frame.device.free_bytes)}
         needs = t("plan.way-needs", seconds=duration(settled.fitted.seconds), **facts)
-        console.print(Padding(Text(f"{number}. {way.text()} ({needs})"), (0, 0, 0, 2)))
+        print_hanging(console, Text(f"  {number}. "), way.text())
+        print_hanging(console, Text("     "), needs)
         console.print(Text(f"     {draft.taking(way).command()}", style="bold"), soft_wrap=True)
-
-
-def _head(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"))

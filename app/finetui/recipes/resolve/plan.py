@@ -16,6 +16,8 @@ from finetui.recipes.resolve.settle import Settled
 from finetui.recipes.resolve.tokens import Tokens
 from finetui.recipes.resolve.ways import Way
 
+SLOW, ESTIMATED = "plan.speed-unmeasured", "plan.tokens-estimated"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -85,8 +87,8 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """Codes of messages: what no measurement covers, and what is estimated."""
-        slow = () if self.settled.frame.device.speed.measured else ("plan.speed-unmeasured",)
-        guessed = ("plan.tokens-estimated",) if self.tokens and self.tokens.estimated else ()
+        slow = () if self.settled.frame.device.speed.measured else (SLOW,)
+        guessed = (ESTIMATED,) if self.tokens and self.tokens.estimated else ()
         return (*self.prediction.notes, *slow, *guessed)
 
     def to_json(self) -> dict[str, Any]:
