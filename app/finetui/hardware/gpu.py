@@ -49,10 +49,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuNote:
-    """Why a GPU is not among those that can be used, or less is known of it."""
+    """Why a GPU is not among those that can be used, less is known of it, or it is not well."""
 
     code: str
-    """`no-library no-driver mismatch no-permission broken lost slices empty-slices hidden order`."""
+    """`no-library no-driver mismatch no-permission broken lost slices empty-slices hidden order`, of its health
+    `hot braked memory-errors rows-pending`."""
     detail: str = ""
     """What the driver or the environment says."""
 
@@ -66,4 +67,4 @@ class GpuReading:
     cuda: tuple[int, int] | None = None
     """The highest CUDA version that the driver supports, or None where there is no driver."""
     notes: tuple[GpuNote, ...] = ()
-    """What keeps GPUs out of `gpus`."""
+    """What keeps GPUs out of `gpus`, and what ails those in it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.hardware.disk import Statvfs, read_mounts
-from finetui.hardware.limits import memory_left
+from finetui.hardware.limits import cpu_limit, memory_left, memory_limit
 
 _NVIDIA = "0x10de"
 _DISPLAY = "0x03"
@@ -24,7 +24,13 @@ class Host:
     shm_bytes: int | None
     """Size of /dev/shm, through which processes hand each other batches; None where there is none."""
     open_files: int
-    """How many files a process may have open."""
+    """How many files a process may have open; negative where that is not limited."""
+    most_open_files: int
+    """How many it could allow itself; negative likewise."""
+    ram_limit_bytes: int | None
+    """Memory that control groups allow, where that is less than the machine has."""
+    core_limit: int | None
+    """Cores that control groups allow time on, where that is less than the machine has."""
     is_container: bool
     is_wsl: bool
     """Whether this is Linux under Windows."""
@@ -38,13 +44,18 @@ def read_host(root: Path = Path("/"), statvfs: Statvfs = os.statvfs) -> Host:
 
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    left = memory_left(root)
+    memory = psutil.virtual_memory()
+    free, left = int(memory.available), memory_left(root)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ram, cores = memory_limit(root), cpu_limit(root)
     return Host(
         ram_free_bytes=free if left is None else min(free, left),
         swap_bytes=int(psutil.swap_memory().total),
         shm_bytes=_size(root / "dev/shm", statvfs),
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        open_files=soft,
+        most_open_files=hard,
+        ram_limit_bytes=ram if ram is not None and ram < memory.total else None,
+        core_limit=cores if cores is not None and cores < (os.cpu_count() or 1) else None,
         is_container=_is_container(root),
         is_wsl="microsoft" in _text(root / "proc/sys/kernel/osrelease").lower(),
         nvidia_cards=_nvidia_cards(root),

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetui.core.text import one_line
 from finetui.hardware.gpu import Gpu, GpuNote, GpuReading, Holder
+from finetui.hardware.health import ailments
 from finetui.hardware.kinds import gpu_kind, gpu_kinds
 
 Cards = list[list[Gpu]]
@@ -70,6 +71,7 @@ def _read(nvml: Any, environment: Mapping[str, str]) -> GpuReading:
             continue
         if not cards[-1]:
             notes.append(GpuNote("empty-slices", str(index)))
+        notes += ailments(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)
     gpus, hidden = usable(cards, environment)
     cuda = (version // 1000, version % 1000 // 10) if version else None
     return GpuReading(gpus, cuda, (*notes, *hidden))

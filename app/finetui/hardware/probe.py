@@ -35,7 +35,7 @@ class Machine:
     cuda: tuple[int, int] | None = None
     """The highest CUDA version that the driver supports, or None where there is no driver."""
     gpu_notes: tuple[GpuNote, ...] = ()
-    """Why there is no GPU, or not every one can be used."""
+    """Why there is no GPU, or not every one can be used, or one is not well."""
 
 
 def probe(

@@ -39,6 +39,11 @@ class Card:
     links: tuple[int, ...] = ()
     slices: tuple[Card, ...] | None = None
     """None where MIG is off."""
+    slowed: int = 0
+    """Why its clocks are held down, as bits."""
+    lost_bits: int | None = None
+    """Memory errors beyond repair; None where it does not count them."""
+    rows_pending: bool = False
 
 
 RTX3090 = Card("NVIDIA GeForce RTX 3090", 24 * GIB, (8, 6), "GPU-3090a", 23 * GIB)
@@ -52,6 +57,11 @@ class FakeNvml:
     NVML_NVLINK_MAX_LINKS = 4
     NVML_FEATURE_ENABLED = 1
     NVML_DEVICE_MIG_ENABLE = 1
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 1
+    NVML_VOLATILE_ECC = 0
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
 
     def __init__(self, cards: list[Card], refused: dict[str, Exception] | None = None, cuda: int = 12040) -> None:
         self.cards = cards
@@ -121,3 +131,14 @@ class FakeNvml:
         if card.slices is None or number >= len(card.slices):
             raise Refused("Not Found")
         return card.slices[number]
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, card: Card) -> int:
+        return card.slowed
+
+    def nvmlDeviceGetTotalEccErrors(self, card: Card, kind: int, counter: int) -> int:
+        if card.lost_bits is None:
+            raise Refused("Not Supported")
+        return card.lost_bits if (kind, counter) == (1, 0) else 0
+
+    def nvmlDeviceGetRemappedRows(self, card: Card) -> tuple[int, int, int, int]:
+        return (0, 0, int(card.rows_pending), 0)

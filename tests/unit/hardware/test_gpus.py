@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 SECOND = replace(RTX3090, uuid="GPU-3090b")
 SLICE = Card("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 10 * GIB, (0, 0), "MIG-1", 9 * GIB)
 SLICED = replace(A100, slices=(SLICE, replace(SLICE, uuid="MIG-2")))
-CALLS = sorted(name for name in vars(FakeNvml) if re.match("nvml[A-Z]", name))
+CALLS = sorted(name for name, what in vars(FakeNvml).items() if re.match("nvml[A-Z]", name) and callable(what))
 
 
 def read(*cards: Card, **environment: str) -> GpuReading:
@@ -43,6 +43,23 @@ def test_a_card_is_told_with_all_that_planning_needs() -> None:
     assert unseen == Holder(2**22 + 1, "", None)
     assert reading.cuda == (12, 4)
     assert reading.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("card", "codes"),
+    [
+        (replace(A100, slowed=0x20), ["hot"]),
+        (replace(A100, slowed=0x40 | 0x80), ["hot", "braked"]),
+        (replace(A100, slowed=0x01 | 0x04), []),  # idle, and within its power limit
+        (replace(A100, lost_bits=2, rows_pending=True), ["memory-errors"]),
+        (replace(A100, rows_pending=True), ["rows-pending"]),
+        (replace(A100, lost_bits=0), []),
+    ],
+)
+def test_what_ails_a_card_is_noted_with_its_number(card: Card, codes: list[str]) -> None:
+    reading = read(RTX3090, card)
+    assert len(reading.gpus) == 2
+    assert reading.notes == tuple(GpuNote(code, "1") for code in codes)
 
 
 def test_bfloat16_is_native_from_ampere_on() -> None:
