@@ -1,0 +1,165 @@
+"""What is odd about a curve, in words: the patterns by which people recognise a run that goes wrong."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from finetui.core.messages import t
+from finetui.runs.review.history import History, smoothed
+
+_ENOUGH = 30
+"""Steps without which a curve says nothing."""
+_FLAT = 0.02
+"""Share of the base's loss that a training which learns has lost by then."""
+_UNKNOWN_TEXT = 6.0
+"""A base model meets its own template and a language that it knows with less than this, in nats a token; a vocabulary
+of 50 000 guessed at random gives 10.8."""
+_BY_HEART = 0.05
+"""Rows that are known word for word, in nats a token."""
+_RISEN = 0.01
+"""Share by which an evaluation has to stand above the lowest one, more than its noise from step to step."""
+_DIVERGED = 1.3
+"""Times the lowest smoothed loss."""
+_SPIKE = 8.0
+"""Spreads above the smoothed loss."""
+_BURST = 20.0
+"""Times the median norm of the gradient."""
+_SLOWER = 0.7
+"""Share of the best speed."""
+_WINDOW = 20
+_RECENT = 2000
+"""Steps among which single odd ones are looked for: what is older has been seen, and a look has to stay cheap."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is odd."""
+
+    code: str
+    """Stable; its words are `curve.CODE`."""
+    facts: dict[str, object]
+
+    def text(self, lang: str | None = None) -> str:
+        """In words, with what to look at."""
+        return t(f"curve.{self.code}", lang, **self.facts)
+
+
+def findings(history: History) -> list[Finding]:
+    """All that is odd about the curve so far, the gravest first; nothing while it is too short to say."""
+    return [finding for look in _LOOKS for finding in look(history)]
+
+
+def _no_gradient(history: History) -> Iterator[Finding]:
+    norms = history.norms[-_WINDOW:]
+    if len(norms) >= 3 and all(norm == 0 for norm in norms):
+        yield Finding("no-gradient", {"steps": len(norms)})
+
+
+def _unknown_text(history: History) -> Iterator[Finding]:
+    if history.base_loss > _UNKNOWN_TEXT:
+        yield Finding("unknown-text", {"loss": _short(history.base_loss)})
+
+
+def _flat(history: History) -> Iterator[Finding]:
+    losses = [loss for loss in history.losses if math.isfinite(loss)]
+    if len(losses) < _ENOUGH:
+        return
+    late = losses[-len(losses) // 3 :]
+    first, last = statistics.fmean(losses[: max(5, len(losses) // 10)]), statistics.fmean(late)
+    noise = 2 * statistics.stdev(late) / math.sqrt(len(late))
+    if abs(first - last) < max(_FLAT * first, noise) and last > _BY_HEART:
+        yield Finding("flat", {"loss": _short(last), "steps": len(losses)})
+
+
+def _diverged(history: History) -> Iterator[Finding]:
+    curve = [loss for loss in smoothed(history.losses) if math.isfinite(loss)]
+    if len(curve) < _ENOUGH:
+        return
+    lowest = min(range(len(curve)), key=curve.__getitem__)
+    if len(curve) - lowest > _WINDOW // 2 and curve[-1] > max(_DIVERGED * curve[lowest], 0.5):
+        facts = {"step": history.steps[lowest], "lowest": _short(curve[lowest]), "loss": _short(curve[-1])}
+        yield Finding("diverges", facts)
+
+
+def _evaluation_rises(history: History) -> Iterator[Finding]:
+    best = history.lowest_evaluation
+    after = [each for each in history.evaluations if best and each.step > best.step]
+    if best is None or len(after) < 2 or not all(each.loss > best.loss * (1 + _RISEN) for each in after[-2:]):
+        return
+    facts = {"step": best.step, "lowest": _short(best.loss), "loss": _short(after[-1].loss)}
+    near = [saved for saved in history.checkpoints if saved.step == best.step]
+    yield (
+        Finding("evaluation-rises", {**facts, "path": near[0].path})
+        if near
+        else Finding("evaluation-rises-unsaved", facts)
+    )
+
+
+def _by_heart(history: History) -> Iterator[Finding]:
+    last = [loss for loss in history.losses[-_WINDOW:] if math.isfinite(loss)]
+    if len(history) >= _ENOUGH and last and statistics.fmean(last) < _BY_HEART:
+        yield Finding("by-heart", {"loss": _short(statistics.fmean(last)), "epoch": round(history.epochs[-1], 1)})
+
+
+def _spikes(history: History) -> Iterator[Finding]:
+    found = [
+        step
+        for step, loss, mean, spread in _beside_their_past(history.steps[-_RECENT:], history.losses[-_RECENT:])
+        if loss - mean > _SPIKE * max(spread, 0.05 * mean)
+    ]
+    if found:
+        yield Finding("spikes", {"steps": _steps(found), "count": len(found)})
+
+
+def _bursts(history: History) -> Iterator[Finding]:
+    steps, norms = history.steps[-_RECENT:], history.norms[-_RECENT:]
+    known = [norm for norm in norms if math.isfinite(norm)]
+    if len(known) < _ENOUGH:
+        return
+    usual = statistics.median(known)
+    found = [step for step, norm in zip(steps, norms, strict=True) if norm > max(_BURST * usual, 1.0)]
+    if found:
+        facts = {"steps": _steps(found), "count": len(found), "norm": _short(max(known)), "usual": _short(usual)}
+        yield Finding("gradient-bursts", facts)
+
+
+def _slower(history: History) -> Iterator[Finding]:
+    speeds = [speed for speed in history.speeds[-_RECENT:] if math.isfinite(speed)]
+    if len(speeds) < 3 * _WINDOW:
+        return
+    medians = [statistics.median(speeds[start : start + _WINDOW]) for start in range(0, len(speeds), _WINDOW)]
+    best, last = max(medians), statistics.median(speeds[-_WINDOW:])
+    if last < _SLOWER * best:
+        yield Finding("slower", {"best": round(best), "speed": round(last), "share": round(100 * last / best)})
+
+
+_LOOKS: Sequence[Callable[[History], Iterator[Finding]]] = (
+    _no_gradient,
+    _unknown_text,
+    _flat,
+    _diverged,
+    _evaluation_rises,
+    _by_heart,
+    _spikes,
+    _bursts,
+    _slower,
+)
+
+
+def _beside_their_past(steps: Sequence[int], losses: Sequence[float]) -> Iterator[tuple[int, float, float, float]]:
+    """Each step and its loss with mean and spread of the steps before it."""
+    for place in range(_WINDOW, len(losses)):
+        past = [loss for loss in losses[place - _WINDOW : place] if math.isfinite(loss)]
+        if len(past) > 2 and math.isfinite(losses[place]):
+            yield steps[place], losses[place], statistics.fmean(past), statistics.stdev(past)
+
+
+def _steps(found: Sequence[int]) -> str:
+    return ", ".join(map(str, found[:3])) + ("…" if len(found) > 3 else "")
+
+
+def _short(value: float) -> str:
+    return format(value, ".3g")

@@ -1,0 +1,196 @@
+"""The curve of a run and the time that each thing took, gathered from its events; flat arrays, for a million steps."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from finetui.core.events import Event
+from finetui.runs.outcome import finite
+
+STARTING, TRAINING, EVALUATING, SAVING, IDLE = "starting", "training", "evaluating", "saving", "idle"
+PHASES = (STARTING, TRAINING, EVALUATING, SAVING, IDLE)
+"""What a second of a run can go to: all before the first step of a launch, steps, evaluations, checkpoints and the
+final save with the end of the processes, and the time in which no trainer worked (the queue, a hang, between a fall
+and the resume)."""
+_ENDS = {
+    "supervisor": IDLE,
+    "started": STARTING,
+    "model_loaded": STARTING,
+    "step": TRAINING,
+    "evaluation": EVALUATING,
+    "checkpoint": SAVING,
+    "best": SAVING,
+    "finished": SAVING,
+    "failed": TRAINING,
+    "exit": IDLE,
+}
+"""The events that end a stretch of time, and what that went to."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation."""
+
+    step: int
+    loss: float
+    """Mean per trained token; NaN where it was no number."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One checkpoint."""
+
+    step: int
+    path: str
+    """Relative to the run's folder."""
+
+
+class History:
+    """All that the events so far say of a run. Steps that were lost and done again stand in it once, as last done."""
+
+    def __init__(self) -> None:
+        self.steps = array("q")
+        self.times = array("d")
+        """When each step ended, in seconds since 1970."""
+        self.losses = array("d")
+        """Per trained token; NaN where it was no number."""
+        self.rates = array("d")
+        """Learning rates."""
+        self.norms = array("d")
+        """Norms of the gradient before clipping; NaN where none was taken."""
+        self.speeds = array("d")
+        """Non-padding tokens a second."""
+        self.epochs = array("d")
+        self.memory_bytes = 0
+        """Highest peak that a step has named."""
+        self.trained_tokens = 0
+        self.evaluations: list[Evaluated] = []
+        self.checkpoints: list[Saved] = []
+        self.best: Saved | None = None
+        """The checkpoint that the trainer took for the result."""
+        self.warnings: list[str] = []
+        self.sample: dict[str, Any] | None = None
+        """The machine as the supervisor saw it last."""
+        self.launches = 0
+        """How often a trainer was started."""
+        self.repeated = 0
+        """Steps that were lost and done again."""
+        self.begun: float | None = None
+        """Time of the first event."""
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        """What the time went to."""
+        self._since: float | None = None
+        self._before_first_step = True
+        self._gone = True
+        self._finished = False
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Add events, in the order in which they happened."""
+        for event in events:
+            if event.name in _ENDS:
+                self._spend(event)
+            match event.name:
+                case "step":
+                    self._step(event.facts)
+                case "evaluation":
+                    step, loss = event.step or 0, finite(event["loss"])
+                    self._evaluated(Evaluated(step, math.nan if loss is None else loss))
+                case "checkpoint":
+                    saved = Saved(event.step or 0, str(event["path"]))
+                    self.checkpoints = [each for each in self.checkpoints if each.step < saved.step] + [saved]
+                case "best":
+                    self.best = Saved(event.step or 0, str(event["path"]))
+                case "warning":
+                    self.warnings.append(str(event["text"]))
+                case "sample":
+                    self.sample = event.facts
+                case "started":
+                    self.launches += 1
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def phase(self) -> str:
+        """What a run that lives is doing, as far as its events tell."""
+        if self._gone:
+            return IDLE
+        return STARTING if self._before_first_step else TRAINING
+
+    @property
+    def base_loss(self) -> float:
+        """Loss of the first steps, which the base itself almost gives; NaN before there is any."""
+        first = [loss for loss in self.losses[: max(1, min(5, len(self) // 10))] if math.isfinite(loss)]
+        return sum(first) / len(first) if first else math.nan
+
+    @property
+    def lowest_evaluation(self) -> Evaluated | None:
+        """The evaluation with the lowest loss."""
+        known = [each for each in self.evaluations if math.isfinite(each.loss)]
+        return min(known, key=lambda each: each.loss) if known else None
+
+    def _step(self, facts: dict[str, Any]) -> None:
+        step = facts["step"]
+        if self.steps and step <= self.steps[-1]:
+            kept = bisect_left(self.steps, step)
+            self.repeated += len(self) - kept
+            for column in (self.steps, self.times, self.losses, self.rates, self.norms, self.speeds, self.epochs):
+                del column[kept:]
+            self.evaluations = [each for each in self.evaluations if each.step < step]
+        self.steps.append(step)
+        self.times.append(facts["time"])
+        self.losses.append(_number(facts["loss"]))
+        self.rates.append(_number(facts["learning_rate"]))
+        self.norms.append(_number(facts["grad_norm"]))
+        self.speeds.append(_number(facts["tokens_per_second"]))
+        self.epochs.append(_number(facts["epoch"]))
+        self.memory_bytes = max(self.memory_bytes, facts["memory_bytes"])
+        self.trained_tokens += facts["trained_tokens"]
+
+    def _evaluated(self, found: Evaluated) -> None:
+        self.evaluations = [each for each in self.evaluations if each.step < found.step] + [found]
+
+    def _spend(self, event: Event) -> None:
+        """Give the time since the last such event to what this one ends."""
+        now = event.time
+        self._gone = event.name == "exit"
+        if self.begun is None or self._since is None:
+            self.begun = self._since = now
+            return
+        phase = _ENDS[event.name]
+        if event.name in ("supervisor", "started"):
+            self._before_first_step = True
+        if event.name == "exit" and self._finished:
+            phase = SAVING
+        self._finished = event.name == "finished"
+        if phase == TRAINING and self._before_first_step:
+            phase = STARTING
+            self._before_first_step = event.name != "step"
+        self.seconds[phase] += max(0.0, now - self._since)  # a clock that is set back loses what it takes
+        self._since = now
+
+
+def smoothed(values: Iterable[float], weight: float = 0.9) -> array[float]:
+    """The exponential moving average, without the pull of its start towards 0 (as Adam's moments are corrected).
+
+    A value that is no number leaves the average as it was.
+    """
+    result: array[float] = array("d")
+    mean, norm, last = 0.0, 0.0, math.nan
+    for value in values:
+        if math.isfinite(value):
+            mean = weight * mean + (1 - weight) * value
+            norm = weight * norm + (1 - weight)
+            last = mean / norm
+        result.append(last)
+    return result
+
+
+def _number(value: object) -> float:
+    number = finite(value)
+    return math.nan if number is None else number

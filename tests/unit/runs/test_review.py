@@ -1,0 +1,217 @@
+"""What a run's events come to: its curve, where its time went, what is odd about it, the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from finetui.core.events import Event, parse
+from finetui.core.messages import set_language
+from finetui.runs.folder import RunFolder
+from finetui.runs.review.findings import findings
+from finetui.runs.review.history import History, smoothed
+from finetui.runs.review.ledger import ledger
+from finetui.runs.review.plots import draw
+from finetui.runs.review.report import main, write_report
+
+pytestmark = pytest.mark.unit
+
+
+def _event(name: str, time: float, step: int | None = None, **facts: object) -> Event:
+    event = parse(orjson.dumps({"v": 1, "event": name, "time": time, "step": step, **facts}))
+    assert event is not None
+    return event
+
+
+def _step(step: int, loss: float | None, time: float | None = None, **facts: object) -> Event:
+    usual = {
+        "learning_rate": 1e-4,
+        "grad_norm": 1.0,
+        "trained_tokens": 100,
+        "tokens": 200,
+        "tokens_per_second": 50.0,
+        "batch_digest": "00",
+        "epoch": step / 10,
+        "memory_bytes": 2**30,
+    }
+    return _event("step", time if time is not None else 100.0 + step, step, loss=loss, **{**usual, **facts})
+
+
+def _started(time: float) -> Event:
+    facts = {"world_size": 1, "python": "3.11", "packages": {}, "device": "cpu", "steps": 100, "rows": 10}
+    return _event("started", time, None, **facts)
+
+
+def _history(*events: Event) -> History:
+    history = History()
+    history.take(events)
+    return history
+
+
+def _codes(history: History) -> list[str]:
+    return [finding.code for finding in findings(history)]
+
+
+def _falling(count: int, first: float = 2.0, last: float = 0.5) -> Iterator[Event]:
+    for step in range(1, count + 1):
+        yield _step(step, last + (first - last) * math.exp(-4 * step / count))
+
+
+def test_a_run_that_learns_is_not_odd() -> None:
+    assert _codes(_history(*_falling(100))) == []
+
+
+def test_a_flat_curve_is_laid_to_template_or_mask() -> None:
+    history = _history(*(_step(step, 2.0 + 0.05 * math.sin(step)) for step in range(1, 60)))
+    (finding,) = findings(history)
+    assert finding.code == "flat"
+    assert "template or mask" in finding.text("en")
+    assert "模板或掩码" in finding.text("zh")
+
+
+def test_too_few_steps_say_nothing() -> None:
+    assert _codes(_history(*(_step(step, 2.0) for step in range(1, 20)))) == []
+
+
+def test_a_rising_evaluation_names_the_best_checkpoint() -> None:
+    history = _history(*_falling(100))
+    for step, loss in ((20, 1.2), (40, 1.0), (60, 1.1), (80, 1.2)):
+        history.take([_event("evaluation", 300.0 + step, step, loss=loss)])
+        history.take([_event("checkpoint", 301.0 + step, step, path=f"checkpoints/checkpoint-{step}")])
+    (finding,) = findings(history)
+    assert "since step 40" in finding.text("en")
+    assert "checkpoint-40 is the best" in finding.text("en")
+
+
+def test_an_evaluation_that_rose_once_is_noise() -> None:
+    history = _history(*_falling(100))
+    history.take([_event("evaluation", 300.0 + step, step, loss=loss) for step, loss in ((40, 1.0), (60, 1.1))])
+    assert _codes(history) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ([*_falling(60), *(_step(step, 0.6 + 0.2 * (step - 60)) for step in range(61, 90))], "diverges"),
+        ([*_falling(60), _step(61, 9.0), *(_step(step, 0.5) for step in range(62, 80))], "spikes"),
+        ([_step(1, 9.5)], "unknown-text"),
+        ([_step(step, 2.0 / step, grad_norm=0.0) for step in range(1, 5)], "no-gradient"),
+        ([*_falling(40), _step(41, 0.5, grad_norm=500.0)], "gradient-bursts"),
+        ([_step(step, 2.0 * 0.8**step) for step in range(1, 60)], "by-heart"),
+        (
+            [_step(step, 2.0 - step / 100, tokens_per_second=50.0 if step < 70 else 20.0) for step in range(1, 99)],
+            "slower",
+        ),
+    ],
+)
+def test_each_oddity_is_named(events: list[Event], code: str) -> None:
+    assert code in _codes(_history(*events))
+
+
+def test_steps_done_again_after_a_fall_count_once() -> None:
+    history = _history(*(_step(step, 1.0) for step in range(1, 9)))
+    history.take([_event("evaluation", 200.0, 8, loss=1.0), _step(6, 0.5, 300.0)])
+    assert list(history.steps) == [1, 2, 3, 4, 5, 6]
+    assert history.losses[-1] == 0.5
+    assert history.repeated == 3
+    assert history.evaluations == []
+
+
+def test_the_ledger_sums_to_all_the_time() -> None:
+    history = _history(
+        _event("supervisor", 0.0, pid=1, trainer_pid=2),
+        _started(10.0),
+        _event("model_loaded", 30.0, parameters=1, trainable_parameters=1, seconds=20.0),
+        _step(1, 1.0, 40.0),
+        _step(2, 1.0, 45.0),
+        _event("evaluation", 48.0, 2, loss=1.0),
+        _event("checkpoint", 50.0, 2, path="checkpoints/checkpoint-2"),
+        _event("exit", 60.0, exit_code=137, killed=[]),
+        _event("supervisor", 100.0, pid=1, trainer_pid=2),
+        _started(110.0),
+        _step(3, 1.0, 120.0),
+        _step(4, 1.0, 125.0),
+        _event("finished", 127.0, 4, steps=4, final_loss=1.0, seconds=1.0, tokens_per_second=1.0, output_digests={}),
+        _event("exit", 130.0, exit_code=0, killed=[]),
+    )
+    found = {entry.phase: entry.seconds for entry in ledger(history)}
+    assert found == {"starting": 60.0, "training": 10.0, "evaluating": 3.0, "saving": 7.0, "idle": 50.0}
+    assert sum(found.values()) == 130.0
+    costs = [entry.cost for entry in ledger(history, gpus=4, price=2.0)]
+    assert sum(cost or 0 for cost in costs) == pytest.approx(130 / 3600 * 8)
+
+
+def test_a_run_that_lives_is_charged_until_now() -> None:
+    history = _history(_event("supervisor", 0.0, pid=1, trainer_pid=2), _started(10.0))
+    assert {entry.phase: entry.seconds for entry in ledger(history, now=25.0)}["starting"] == 25.0
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_the_ledger() -> None:
+    history = _history(_started(100.0), _step(1, 1.0, 110.0), _step(2, 1.0, 50.0), _step(3, 1.0, 55.0))
+    assert {entry.phase: entry.seconds for entry in ledger(history)}["training"] == 5.0
+
+
+def test_the_average_starts_where_the_losses_do() -> None:
+    curve = smoothed([2.0, 2.0, math.nan, 1.0])
+    assert list(curve[:3]) == pytest.approx([2.0, 2.0, 2.0])
+    assert 1.0 < curve[3] < 2.0
+
+
+def test_pictures_are_the_same_for_the_same_run(tmp_path: Path) -> None:
+    history = _history(*_falling(50), _event("evaluation", 300.0, 40, loss=1.0))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        draw(history, "$x_1$ <run>", tmp_path / name)
+    assert (tmp_path / "a/loss.svg").read_bytes() == (tmp_path / "b/loss.svg").read_bytes()
+    assert (tmp_path / "a/loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_tells_of_a_run_that_failed(failed_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["report", str(failed_run.path)])
+    assert main() == 0
+    text = (failed_run.path / "report.md").read_text()
+    assert "nan" in text.lower()
+    assert "![loss](loss.svg)" in text
+    assert "| before the first step |" in text
+    assert (failed_run.path / "loss.svg").is_file()
+
+
+def test_the_report_exists_in_chinese(failed_run: RunFolder) -> None:
+    set_language("zh")
+    try:
+        assert "## 时间去向" in write_report(failed_run).read_text()
+    finally:
+        set_language(None)
+
+
+@pytest.fixture
+def failed_run(tmp_path: Path) -> RunFolder:
+    """The folder of a run that went to NaN after 40 steps, whose bundle is gone."""
+    folder = tmp_path / "20261122-101010-x|<b>`y"
+    folder.mkdir()
+    state = {
+        "run": folder.name,
+        "bundle": str(tmp_path / "gone.bundle"),
+        "bundle_id": "0",
+        "bundle_name": "x",
+        "model": "/m",
+        "python": "/p",
+        "world_size": 1,
+        "steps_total": 80,
+        "started": 90.0,
+        "status": "failed",
+        "ended": 150.0,
+        "exit_code": 1,
+        "cause": "nan",
+        "detail": "loss is NaN at step 41",
+    }
+    (folder / "state.json").write_text(json.dumps(state))
+    events = [_started(95.0), *_falling(40), _event("failed", 142.0, 41, cause="nan", detail="loss is NaN at step 41")]
+    (folder / "events.jsonl").write_bytes(b"".join(event.line + b"\n" for event in events))
+    (folder / "train.log").write_text("")
+    return RunFolder(folder)
