@@ -139,6 +139,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         environment=environment,
         hardware=_hardware(machine, settings, environment),
         threads=settings.number("omp_num_threads"),
+        predicted={"peak_bytes": plan.prediction.total_bytes, "band": list(plan.prediction.band)},
         accept_rejected=draft.accept_rejected,
     )
     parts = ((chosen.part, chosen.record.record) for chosen in records)

@@ -114,6 +114,7 @@ def lock_document(plan: LockPlan, prepared: Prepared) -> dict[str, Any]:
         "packages": dict(plan.environment["packages"]),
         "torch": dict(plan.environment["torch"]),
         "hardware": dict(plan.hardware),
+        "predicted": dict(plan.predicted),
         "launch": {"nproc_per_node": plan.world_size},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class LockPlan:
     """CPU threads of each process."""
     chosen: Callable[[], Mapping[str, Any] | None] = lambda: None
     """How rows were chosen, as it stands in the lock; None where all are trained. Asked once all is read."""
+    predicted: Mapping[str, Any] = field(default_factory=dict)
+    """The memory that a process is predicted to need: `peak_bytes` and its `band`."""
     accept_rejected: bool = False
     """Go on where the template refuses more than one row in a hundred."""
 
