@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finetui.cli.common import Output
-from finetui.core.errors import JOB_FAILED, render
+from finetui.core.errors import JOB_FAILED, render, render_warnings
 from finetui.core.events import Event
 from finetui.core.messages import t
 from finetui.runs.folder import RunFolder
 from finetui.runs.following import follow_batches
-from finetui.runs.outcome import problem, result
+from finetui.runs.outcome import problem, problems_after, result
 from finetui.runs.progress import Progress, short_duration, short_number
 from finetui.runs.state import FINISHED
 
@@ -93,6 +93,8 @@ def show_end(output: Output, run: RunFolder, **more: Any) -> int:
         output.data(t("runs.output-model", output=outcome["output"], sha256=outcome["output_sha256"]))
     else:
         output.data(t("runs.output", output=outcome["output"], sha256=outcome["adapter_sha256"]))
+    if wanting := problems_after(run):
+        output.note(render_warnings(wanting))
     return 0
 
 
@@ -126,5 +128,12 @@ def describe(event: Event) -> str | None:
             return t("errors.warning", text=event["text"])
         case "stop":
             return t("runs.stop-line")
+        case "queued":
+            waits_for = ", ".join(map(str, event["waits_for"]))
+            return t("runs.queued-line", position=event["position"], waits_for=waits_for)
+        case "then":
+            return t("runs.then-line", verb=event["verb"], exit_code=event["exit_code"])
+        case "on_finish":
+            return t("runs.on-finish-line", exit_code=event["exit_code"])
         case _:
             return None

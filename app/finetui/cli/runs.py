@@ -9,19 +9,24 @@ import click
 
 from finetui.cli.common import GpuList, Output, PathWord, command, option
 from finetui.cli.run_display import show_end, show_run
-from finetui.core.errors import BAD_INPUT, INTERRUPTED, MISMATCH, FinetuiError, Problem, render_warnings
+from finetui.core.errors import BAD_INPUT, MISMATCH, FinetuiError, Problem, render_warnings
+from finetui.core.errors import INTERRUPTED as LEFT
 from finetui.core.events import last
 from finetui.core.messages import t
 from finetui.core.text import safe_text
-from finetui.runs.folder import FAILED, RunFolder, find_run, list_runs
+from finetui.runs.folder import RunFolder, find_run, list_runs
 from finetui.runs.following import follow_log, wait_for_training
-from finetui.runs.launch import launch, prepare
+from finetui.runs.launch import adopt, launch, prepare
 from finetui.runs.outcome import result
 from finetui.runs.progress import short_number
+from finetui.runs.queue import position
 from finetui.runs.replay import changed, compare, expected_of, summary
+from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, STARTING, STOPPED
 from finetui.runs.stopping import GRACE_S, stop
 
 _UNREADABLE = "unreadable"
+_SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
+"""The statuses of the list: what starts counts as running."""
 
 
 @command("run")
@@ -31,6 +36,9 @@ _UNREADABLE = "unreadable"
 @option("--python", metavar="PATH", help_code="cli.opt-python")
 @option("--gpus", type=GpuList(), metavar="LIST", help_code="cli.opt-gpus")
 @option("--trust", metavar="ID", help_code="runs.opt-trust")
+@option("--wait", is_flag=True, help_code="runs.opt-wait")
+@option("--then", metavar="LIST", help_code="runs.opt-then")
+@option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
 def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
     """Train a bundle, and follow it."""
     run = prepare(bundle, **choices)
@@ -38,6 +46,10 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
         launch(run)
         facts = {"run": run.name, "pid": run.read().pid, "folder": str(run.path)}
         output.note(t("runs.started", **facts))
+        if detach and run.status() == QUEUED:
+            output.result(result(run))
+            output.data(t("runs.queued", run=run.name))
+            return 0
         if detach:
             if not wait_for_training(run):
                 return show_end(output, run)
@@ -48,7 +60,7 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
     except KeyboardInterrupt:
         return _leave(output, run)
     code = show_end(output, run)
-    if code == 0:
+    if code == 0 and not run.read().then:
         output.note(t("runs.next-merge", run=run.name))
     return code
 
@@ -82,7 +94,7 @@ def replay_command(output: Output, bundle: Path, steps: int | None, **choices: A
 @click.argument("run", metavar="RUN")
 def watch_command(output: Output, run: str) -> int:
     """Follow a run to its end."""
-    found = find_run(run)
+    found = _tended(run)
     try:
         show_run(output, found)
     except KeyboardInterrupt:
@@ -91,9 +103,10 @@ def watch_command(output: Output, run: str) -> int:
 
 
 @command("runs")
-def runs_command(output: Output) -> int:
-    """List all runs."""
-    found = [_row(run) for run in reversed(list_runs())]
+@option("--status", "statuses", type=click.Choice(_SHOWN), multiple=True, help_code="runs.opt-status")
+def runs_command(output: Output, statuses: tuple[str, ...]) -> int:
+    """List all runs, or those of a status."""
+    found = [row for run in reversed(list_runs()) if (row := _row(run))["status"] in (statuses or _SHOWN)]
     output.result({"runs": found})
     if output.json:
         return 0
@@ -109,6 +122,8 @@ def runs_command(output: Output) -> int:
         steps = f"{row['steps']}/{row['steps_total']}"
         loss = short_number(row["final_loss"], ".4f")
         status = t(f"runs.status-{row['status']}")
+        if row.get("position"):
+            status = t("runs.status-queued-at", position=row["position"])
         table.add_row(safe_text(row["run"]), status, steps, loss, safe_text(row["bundle"]))
     output.console().print(table)
     return 0
@@ -119,7 +134,7 @@ def runs_command(output: Output) -> int:
 @option("-f", "--follow", "follows", is_flag=True, help_code="runs.opt-follow")
 def logs_command(output: Output, run: str, follows: bool) -> int:
     """Print a run's log."""
-    found = find_run(run)
+    found = _tended(run)
     if not found.log.exists():
         raise FinetuiError(Problem("runs.no-log", {"run": found.name}), BAD_INPUT)
     if output.json:
@@ -129,18 +144,19 @@ def logs_command(output: Output, run: str, follows: bool) -> int:
         for piece in follow_log(found) if follows else [_text(found)]:
             print(safe_text(piece), end="", flush=True)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return LEFT
     return 0
 
 
 @command("stop")
 @click.argument("run", metavar="RUN")
 @option("--grace", type=click.FloatRange(0), default=GRACE_S, show_default=True, help_code="runs.opt-grace")
-def stop_command(output: Output, run: str, grace: float) -> int:
+@option("--now", is_flag=True, help_code="runs.opt-now")
+def stop_command(output: Output, run: str, grace: float, now: bool) -> int:
     """Stop a run."""
     found = find_run(run)
-    output.note(t("runs.stopping", run=found.name, seconds=round(grace)))
-    done = stop(found, grace)
+    output.note(t("runs.stopping-now" if now else "runs.stopping", run=found.name, seconds=round(grace)))
+    done = stop(found, grace, now=now)
     outcome = result(found)
     checkpoint = last(found.events, ["checkpoint"])
     shown = t("runs.no-checkpoint") if checkpoint is None else str(found.path / checkpoint["path"])
@@ -149,6 +165,9 @@ def stop_command(output: Output, run: str, grace: float) -> int:
             **outcome,
             "was_running": done.was_running,
             "killed": list(done.killed),
+            "processes": done.processes,
+            "left": done.left,
+            "stop_seconds": done.seconds,
             "checkpoint": None if checkpoint is None else shown,
         }
     )
@@ -157,6 +176,7 @@ def stop_command(output: Output, run: str, grace: float) -> int:
     else:
         facts = {"steps": outcome["steps_total"], "step": outcome["steps"], "checkpoint": shown}
         output.data(t("runs.stop-ended", run=found.name, seconds=f"{done.seconds:.1f}", **facts))
+        output.data(t("runs.stop-left", processes=done.processes, left=done.left))
     if done.killed:
         pids = ", ".join(map(str, done.killed))
         output.data(t("runs.stop-killed", count=len(done.killed), pids=pids))
@@ -167,12 +187,20 @@ def _leave(output: Output, run: RunFolder) -> int:
     """The person has stopped following: say that the run goes on."""
     output.result(result(run))
     output.note("\n" + t("runs.goes-on", run=run.name))
-    return INTERRUPTED
+    return LEFT
+
+
+def _tended(reference: str) -> RunFolder:
+    """The run that is meant; one whose supervisor was killed gets a new one."""
+    run = find_run(reference)
+    adopt(run)
+    return run
 
 
 def _row(run: RunFolder) -> dict[str, Any]:
     """A line of the list: from the state and the last step alone, so that a thousand runs are listed at once."""
     try:
+        adopt(run)
         state = run.read()
         step = last(run.events, ["step"])
     except (FinetuiError, OSError):
@@ -181,7 +209,8 @@ def _row(run: RunFolder) -> dict[str, Any]:
     status = run.status(state)
     return {
         "run": run.name,
-        "status": "running" if status == "starting" else status,
+        "status": RUNNING if status == STARTING else status,
+        "position": position(run, state) if status == QUEUED else None,
         "kind": state.kind,
         "steps": 0 if step is None else step.step,
         "steps_total": state.steps_asked,

@@ -2,103 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 from finetui.core import home
 from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
 from finetui.core.files import read_json, write_json
-from finetui.runs.processes import Identity
+from finetui.runs import processes
+from finetui.runs.state import INTERRUPTED, LIVE, QUEUED, RunState
 
 HEARTBEAT_S = 60.0
 """A run on another machine whose supervisor has written nothing for so long is taken for dead."""
 
-STARTING, RUNNING = "starting", "running"
-FINISHED, FAILED, STOPPED, INTERRUPTED = "finished", "failed", "stopped", "interrupted"
-STATUSES = (STARTING, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED)
 _CANDIDATES_SHOWN = 8
-_KINDS = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What the supervisor has said of a run: the content of `state.json`."""
-
-    run: str
-    """The run's name, which is also its RUN_ID."""
-    bundle: str
-    """The bundle's folder."""
-    bundle_id: str
-    """Digest of the bundle's manifest."""
-    bundle_name: str
-    """The bundle's own name."""
-    model: str
-    """The base model's folder."""
-    python: str
-    """The interpreter that trains."""
-    world_size: int
-    """Training processes that the lock asks for."""
-    steps_total: int
-    """Optimizer steps of the whole run."""
-    started: float
-    """When it was started, in seconds since 1970."""
-    kind: str = "run"
-    """`run` or `replay`."""
-    status: str = STARTING
-    """`starting running finished failed stopped`; readers add `interrupted` (see `RunFolder.status`)."""
-    host: str = ""
-    """Machine of the process that answers for the run: first its starter, then its supervisor."""
-    pid: int = 0
-    """Its process id."""
-    pid_start: int = 0
-    """Its start time in clock ticks since boot."""
-    boot_id: str = ""
-    """The kernel's id of that boot."""
-    ended: float | None = None
-    """When it ended."""
-    exit_code: int | None = None
-    """What launch.sh ended with."""
-    cause: str | None = None
-    """Why it failed: a stable code (see `outcome`)."""
-    detail: str | None = None
-    """The cause's particulars, or the last words of the log."""
-    gpus: str | None = None
-    """The GPUs it was given, as CUDA_VISIBLE_DEVICES has them."""
-    stop_after: int | None = None
-    """Stop after so many steps, the schedule unchanged; None for all."""
-
-    @property
-    def identity(self) -> Identity:
-        """The process that answers for the run."""
-        return Identity(self.host, self.pid, self.pid_start, self.boot_id)
-
-    def held_by(self, identity: Identity) -> RunState:
-        """The same with another process answering for it."""
-        return replace(self, **asdict(identity))
-
-    @property
-    def steps_asked(self) -> int:
-        """Steps that this run is to do."""
-        return self.steps_total if self.stop_after is None else min(self.stop_after, self.steps_total)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """The inverse of `asdict`; keys of a later version are passed over.
-
-        Raises TypeError or ValueError where a fact is missing, or is of another type.
-        """
-        known = {field.name: str(field.type) for field in fields(cls)}
-        state = cls(**{key: item for key, item in value.items() if key in known})
-        for name, kinds in known.items():
-            if type(getattr(state, name)) not in [kind for word in kinds.split(" | ") for kind in _KINDS[word]]:
-                raise ValueError(f"{name} is no {kinds}")
-        if state.status not in STATUSES:
-            raise ValueError(f"no status {state.status}")
-        return state
+_SPARE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -133,6 +54,21 @@ class RunFolder:
         return self.path / "done.json"
 
     @property
+    def exit_record(self) -> Path:
+        """What launch.sh ended with, kept by the script that ran it."""
+        return self.path / "exit.json"
+
+    @property
+    def then_log(self) -> Path:
+        """What the commands printed that followed its end."""
+        return self.path / "then.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
     def output(self) -> Path:
         """The adapter or model."""
         return self.path / "output"
@@ -143,8 +79,13 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the supervisor for as long as it lives."""
+        """Held by the supervisor for as long as it lives; says who that is."""
         return self.path / "supervisor.lock"
+
+    @property
+    def spare(self) -> Path:
+        """Room kept on the disk, so that the last word can be written even when it is full."""
+        return self.path / ".spare"
 
     @property
     def _state(self) -> Path:
@@ -164,18 +105,78 @@ class RunFolder:
         """Replace the state, synced to disk."""
         write_json(self._state, asdict(state))
 
+    def keep_spare(self) -> None:
+        """Take a little room on the disk that can be given back when it is full.
+
+        Raises OSError where there is none.
+        """
+        with self.spare.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, _SPARE_BYTES)
+
     def exists(self) -> bool:
         """Whether it is a run."""
         return self._state.is_file()
 
     def status(self, state: RunState | None = None) -> str:
-        """The state's status, or `interrupted` where it says running and nobody is left to run it."""
+        """The state's status, or `interrupted` where it says that the run lives and nobody is left of it."""
         state = state or self.read()
-        if state.status not in (STARTING, RUNNING):
+        if state.status not in LIVE:
             return state.status
-        if state.identity.is_here():
-            return state.status if state.identity.is_alive() else INTERRUPTED
-        return state.status if time.time() - self._heartbeat() < HEARTBEAT_S else INTERRUPTED
+        if not state.identity.is_here():
+            return state.status if time.time() - self._heartbeat() < HEARTBEAT_S else INTERRUPTED
+        if state.identity.is_alive() or (state.status != QUEUED and self.trains(state)):
+            return state.status
+        again = self.read()  # the supervisor may have ended between its state's reading and the look at it
+        return self.status(again) if again != state else INTERRUPTED
+
+    def trains(self, state: RunState) -> bool:
+        """Whether any process of its training lives on this machine, with a supervisor or without."""
+        if state.boot_id != processes.boot_id():
+            return False
+        return state.trainer.is_alive() or bool(processes.of_run(state.run))
+
+    def is_over(self, state: RunState | None = None) -> bool:
+        """Whether nothing more will come of it but the command of `--on-finish`, which may take as long as it likes."""
+        state = state or self.read()
+        if self.status(state) in LIVE:
+            return False
+        return not (state.identity.is_here() and state.identity.is_alive()) or state.last_call
+
+    def is_orphaned(self, state: RunState) -> bool:
+        """Whether its supervisor was killed on this machine, and something is left to supervise or to conclude."""
+        if state.status not in LIVE or state.status == QUEUED or not state.identity.is_here():
+            return False
+        if state.boot_id != processes.boot_id() or state.identity.is_alive():
+            return False
+        return self.exit_record.exists() or self.trains(state)
+
+    def exit_code(self) -> int | None:
+        """What launch.sh ended with, or None where that was not kept."""
+        try:
+            return int(read_json(self.exit_record)["exit_code"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+    def world_size(self, state: RunState) -> int | None:
+        """The number of processes that train since the last launch, once the trainer has said it."""
+        try:
+            stream = self.events.open("rb")
+        except FileNotFoundError:
+            return None
+        with stream:
+            stream.seek(state.events_from)
+            for line in stream:
+                if b'"started"' in line and line.endswith(b"\n") and (size := _started_with(line)) is not None:
+                    return size
+        return None
+
+    def supervisor(self) -> tuple[int, float] | None:
+        """Process id of the last supervisor and when it began, in seconds since 1970; None where there was none yet."""
+        try:
+            said = read_json(self.lock)
+            return int(said["pid"]), float(said["since"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
 
     def _heartbeat(self) -> float:
         path = self.supervisor_events if self.supervisor_events.exists() else self._state
@@ -205,6 +206,15 @@ def list_runs() -> list[RunFolder]:
     """All runs, oldest first; one whose state cannot be read counts as the oldest."""
     found = [RunFolder(path) for path in home.folder("runs").iterdir()]
     return sorted((run for run in found if run.exists()), key=lambda run: (_started(run), run.name))
+
+
+def _started_with(line: bytes) -> int | None:
+    """The number of processes, where the line is the trainer's first event."""
+    try:
+        event = json.loads(line)
+        return int(event["world_size"]) if event["event"] == "started" else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _started(run: RunFolder) -> float:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 
 from finetui.core.events import Event, Reader
-from finetui.runs.folder import RUNNING, STARTING, RunFolder
+from finetui.runs.folder import RunFolder
+from finetui.runs.state import LIVE
 
 _POLL_S = 0.25
 
 
 def follow(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
-    """The events of a run from its first on, the trainer's and the supervisor's, as they come, until it has ended."""
+    """The events of a run from its first on, the trainer's and the supervisor's, as they come, until none follows."""
     for events in follow_batches(run, poll_s):
         yield from events
 
@@ -21,7 +22,7 @@ def follow_batches(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[list[Eve
     """The same in batches, each what came since the one before: a screen is redrawn once for each."""
     reader = Reader(run.path)
     while True:
-        ended = run.status() not in (STARTING, RUNNING)  # asked before reading, so that nothing written last is missed
+        ended = run.is_over()  # asked before reading, so that nothing written last is missed
         if events := reader.read():
             yield events
         if ended:
@@ -33,7 +34,7 @@ def follow_log(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[str]:
     """The training log in pieces, from its beginning, as it grows, until the run has ended."""
     with run.log.open("r", encoding="utf-8", errors="replace") as stream:
         while True:
-            ended = run.status() not in (STARTING, RUNNING)
+            ended = run.status() not in LIVE
             while piece := stream.read(1 << 16):
                 yield piece
             if ended:

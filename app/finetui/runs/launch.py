@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from finetui.core.jobs import Progress
 from finetui.hardware.probe import Machine, probe
 from finetui.models.find import find_by_identity, find_model, matches
 from finetui.models.identify import identify
-from finetui.runs import processes
-from finetui.runs.folder import FAILED, RunFolder, RunState, create
+from finetui.runs import processes, queue
+from finetui.runs.after import check_then
+from finetui.runs.folder import RunFolder, create
 from finetui.runs.outcome import last_words
+from finetui.runs.state import FAILED, RunState
 
 GB = 1 << 30
 NEEDED_BYTES = GB // 2
@@ -50,26 +54,29 @@ def prepare(
     stop_after: int | None = None,
     kind: str = "run",
     trust: str | None = None,
+    wait: bool = False,
+    then: str | None = None,
+    on_finish: str | None = None,
     on_progress: Progress | None = None,
     free_bytes: FreeBytes = lambda path: shutil.disk_usage(path).free,
     machine: Machine | None = None,
 ) -> RunFolder:
-    """Check all that a run depends on, and make its folder.
+    """Check all that a run depends on, and make its folder, with its claims on GPUs or its place in the queue.
 
     Raises FinetuiError: exit 4 for a bundle or a model that is not what was locked, 3 for a bundle that needs trust or
-    a model that is not found, 5 where the interpreter lacks a package, a GPU is not there or the disk is full.
+    a model that is not found, 2 for a verb that cannot follow, 5 where the interpreter lacks a package, a GPU is not
+    there or in use (and `wait` is false), or the disk is full.
     """
     found = Bundle.load(bundle)
+    follows = check_then(then, found.lock)
     _check_unchanged(found)
     check_trust(found, trust)
     folder = _locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
     jobs.run("environment", {"more": packages_of(found.lock)}, python=python)
-    _check_gpus(gpus, machine or probe())
     _check_disk(free_bytes)
-    run = create(name or found.name)
     state = RunState(
-        run=run.name,
+        run="",
         bundle=str(found.path),
         bundle_id=found.id,
         bundle_name=found.name,
@@ -81,20 +88,44 @@ def prepare(
         kind=kind,
         gpus=gpus,
         stop_after=stop_after,
+        then=follows,
+        on_finish=on_finish,
     )
-    run.write(state.held_by(processes.Identity.of(os.getpid())))
+    with queue.turnstile():
+        state = queue.enter(state, (machine or probe()).gpus, wait=wait)
+        run = create(name or found.name)
+        run.write(replace(state, run=run.name).held_by(processes.Identity.of(os.getpid())))
     return run
 
 
 def launch(run: RunFolder) -> None:
-    """Start the supervisor of a prepared run in a session of its own, and wait until it says that the run runs.
+    """Start the supervisor of a prepared run in a session of its own; returns once it says that the run runs or waits.
 
-    Raises FinetuiError (exit 1) where the supervisor dies without a word; a run that fails early is just failed.
+    Raises FinetuiError (exit 5) where the run has a supervisor already, naming it, (exit 1) where its own dies without
+    a word; a run that fails early is just failed.
     """
+    word = _supervise("start", run)
+    if word == "held":
+        pid, since = run.supervisor() or (0, 0.0)
+        facts = {"run": run.name, "pid": pid, "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))}
+        raise FinetuiError(Problem("runs.has-supervisor", facts), MACHINE)
+    if word is None and run.read().status != FAILED:
+        facts = {"run": run.name, "words": last_words(run.log)}
+        raise FinetuiError(Problem("runs.no-supervisor", facts), JOB_FAILED)
+
+
+def adopt(run: RunFolder) -> None:
+    """Give a run whose supervisor was killed a new one, while its trainer goes on or to write down how it has ended."""
+    if run.is_orphaned(run.read()):
+        _supervise("attach", run)  # where another command was quicker, it holds the run, and that is as good
+
+
+def _supervise(mode: str, run: RunFolder) -> str | None:
+    """Start a supervisor, and give its first word; None where it dies without one."""
     ready, says = os.pipe()
     with run.log.open("ab") as log:
         first = subprocess.Popen(
-            [sys.executable, "-P", "-m", "finetui.runs.supervise", str(run.path), str(says)],
+            [sys.executable, "-P", "-m", "finetui.runs.supervise", mode, str(run.path), str(says)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -104,20 +135,9 @@ def launch(run: RunFolder) -> None:
         )
     os.close(says)
     with os.fdopen(ready, "rb") as stream:
-        word = stream.read()  # ends when the supervisor has spoken, or is gone
+        said = stream.read()  # ends when the supervisor has spoken, or is gone
     first.wait()
-    if not word and run.read().status != FAILED:
-        facts = {"run": run.name, "words": last_words(run.log)}
-        raise FinetuiError(Problem("runs.no-supervisor", facts), JOB_FAILED)
-
-
-def _check_gpus(gpus: str | None, machine: Machine) -> None:
-    """A GPU that CUDA does not find is passed over in silence, and the run would train on the CPU."""
-    present = {str(gpu.index) for gpu in machine.gpus}
-    missing = [number for number in (gpus or "").split(",") if number.isdigit() and number not in present]
-    if missing:
-        facts = {"gpus": ",".join(missing), "present": ",".join(sorted(present)) or "–"}
-        raise FinetuiError(Problem("runs.no-gpu", facts), MACHINE)
+    return str(json.loads(said)["said"]) if said else None
 
 
 def _check_unchanged(bundle: Bundle) -> None:

@@ -17,7 +17,10 @@ from finetui.core import events
 from finetui.core.errors import Problem
 from finetui.core.files import read_json, sha256_file
 from finetui.core.text import one_line
-from finetui.runs.folder import FAILED, FINISHED, INTERRUPTED, STOPPED, RunFolder, RunState
+from finetui.models.fetch.space import in_words
+from finetui.runs.folder import RunFolder
+from finetui.runs.removing import largest_runs
+from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, STARTING, STOPPED, RunState
 
 ADAPTER = "adapter_model.safetensors"
 CAUSES = (*events.FAILURES, "killed", "no-record", "output-mismatch", "supervisor")
@@ -45,19 +48,19 @@ class Verdict:
         return cls(FAILED, "world-size", f"locked {locked}, trained {trained}")
 
 
-def judge(run: RunFolder, state: RunState, exit_code: int, *, stop_asked: bool) -> Verdict:
-    """How a run ended whose processes are gone."""
-    if failed := events.last(run.events, ["failed"]):
+def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked: bool) -> Verdict:
+    """How a run ended whose processes are gone; `exit_code` is None where nobody kept it."""
+    if failed := _failure(run, state):
         return Verdict(FAILED, str(failed["cause"]), str(failed["detail"]))
-    trained = world_size_trained(run)
+    trained = run.world_size(state)
     if trained not in (None, state.world_size):
         return Verdict.wrong_world(state.world_size, trained)
     record = read_record(run)
     stopped_early = record is not None and record.get("stopped_early") and state.stop_after is None
     if stopped_early or (stop_asked and (record is None or exit_code != 0)):
         return Verdict(STOPPED)
-    if exit_code != 0:
-        killed = exit_code in (137, -9) or _KILLED.search(_tail(run.log))
+    if exit_code or (exit_code is None and record is None):
+        killed = exit_code in (None, 137) or _KILLED.search(_tail(run.log))
         cause = "killed" if killed else "error"
         return Verdict(FAILED, cause, last_words(run.log) or f"exit code {exit_code}")
     if record is None:
@@ -65,6 +68,14 @@ def judge(run: RunFolder, state: RunState, exit_code: int, *, stop_asked: bool) 
     if differing := changed_outputs(run, record):
         return Verdict(FAILED, "output-mismatch", ", ".join(differing))
     return Verdict(FINISHED)
+
+
+def _failure(run: RunFolder, state: RunState) -> events.Event | None:
+    """The trainer's own word on its failure in the last launch."""
+    if not run.events.exists() or run.events.stat().st_size <= state.events_from:
+        return None
+    found = events.last(run.events, ["failed", "started"])
+    return found if found is not None and found.name == "failed" else None
 
 
 def read_record(run: RunFolder) -> dict[str, Any] | None:
@@ -84,12 +95,6 @@ def changed_outputs(run: RunFolder, record: dict[str, Any]) -> list[str]:
     return [name for name, digest in sorted(outputs.items()) if _digest(run.output / name) != digest]
 
 
-def world_size_trained(run: RunFolder) -> int | None:
-    """The number of processes that train, once the trainer has said it."""
-    started = next((event for event in events.Tail(run.events).events() if event.name == "started"), None)
-    return None if started is None else int(started["world_size"])
-
-
 def result(run: RunFolder) -> dict[str, Any]:
     """The contract of `run`: how far the run is or how it ended, with figures from its files.
 
@@ -107,14 +112,16 @@ def result(run: RunFolder) -> dict[str, Any]:
     complete = status == FINISHED
     return {
         "run": state.run,
-        "status": "running" if status == "starting" else status,
+        "status": "running" if status == STARTING else status,
         "steps": figures.get("steps", last.get("step") or 0),
         "final_loss": finite(figures.get("final_loss", last.get("loss"))),
         "output": str(run.output) if complete else None,
         **_result_digest(run, record if complete else None),
-        "world_size": world_size_trained(run),
+        "world_size": run.world_size(state),
         "tokens_per_second": finite(figures.get("tokens_per_second", last.get("tokens_per_second"))),
         "resumed_from": None,
+        "then": [{"verb": verb, "exit_code": code} for verb, code in state.verbs_called],
+        "on_finish_exit": state.on_finish_exit,
         "steps_total": state.steps_asked,
         "seconds": finite(figures.get("seconds")),
         "cause": cause,
@@ -137,11 +144,28 @@ def problem(run: RunFolder, outcome: dict[str, Any]) -> Problem:
     """Why a run did not finish, in words, with the next command; `outcome` is its `result`."""
     status = outcome["status"]
     facts = {"run": run.name, "step": outcome["steps"], "steps": outcome["steps_total"], "bundle": outcome["bundle"]}
+    if status == STOPPED and run.read().ticket and not run.events.exists():
+        return Problem("runs.left-queue", facts)
     if status in (STOPPED, INTERRUPTED):
         return Problem(f"runs.{status}", facts)
     cause = outcome["cause"] if outcome["cause"] in CAUSES else "error"
     detail = one_line(outcome["detail"] or "—", 400)
+    if cause == "disk-full":
+        largest = ", ".join(f"{name} ({in_words(held)})" for name, held in largest_runs(run))
+        facts |= {"folder": str(run.path.parent), "largest": largest or "–"}
     return Problem(f"runs.cause-{cause}", {**facts, "detail": detail, "log": str(run.log)})
+
+
+def problems_after(run: RunFolder) -> list[Problem]:
+    """What of `--then` has failed or was not called, though the run itself is finished and is over."""
+    state = run.read()
+    facts = {"run": run.name, "log": str(run.then_log)}
+    failed = [
+        Problem("runs.then-failed", {**facts, "verb": verb, "exit_code": code, "words": last_words(run.then_log)})
+        for verb, code in state.verbs_called
+        if code != 0
+    ]
+    return failed or [Problem("runs.then-missing", {**facts, "verb": verb}) for verb in state.verbs_left]
 
 
 def last_words(log: Path) -> str:

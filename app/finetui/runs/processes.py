@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ RUN_ID = "RUN_ID"
 """Environment variable that every process of a run carries."""
 
 _PROC = Path("/proc")
+_PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.05
 
 
@@ -40,10 +41,16 @@ class Identity:
 
         Raises ProcessLookupError where there is none.
         """
-        start = start_time(pid)
-        if start is None:
+        found = cls.find(pid)
+        if found is None:
             raise ProcessLookupError(pid)
-        return cls(socket.gethostname(), pid, start, boot_id())
+        return found
+
+    @classmethod
+    def find(cls, pid: int) -> Identity | None:
+        """The same, or None where there is none."""
+        start = start_time(pid)
+        return None if start is None else cls(socket.gethostname(), pid, start, boot_id())
 
     def is_here(self) -> bool:
         """Whether it ran on the machine that asks."""
@@ -94,8 +101,55 @@ def environment(pid: int) -> dict[str, str]:
 def of_run(run_id: str, excluded: Iterable[int] = ()) -> list[int]:
     """The pids of all living processes that carry this RUN_ID, whoever their parent is now."""
     left_out = set(excluded)
-    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
-    return sorted(pid for pid in pids if pid not in left_out and environment(pid).get(RUN_ID) == run_id)
+    return sorted(pid for pid in _pids() if pid not in left_out and environment(pid).get(RUN_ID) == run_id)
+
+
+def descendants(roots: Iterable[int]) -> list[int]:
+    """The living processes below these, whatever they carry."""
+    below: dict[int, list[int]] = {}
+    for pid in _pids():
+        if (parent := _parent(pid)) is not None:
+            below.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    unseen = list(roots)
+    while unseen:
+        fresh = [pid for pid in below.get(unseen.pop(), []) if pid not in found]
+        found.update(fresh)
+        unseen += fresh
+    return sorted(pid for pid in found if start_time(pid) is not None)
+
+
+def everything_else(run_id: str) -> list[int]:
+    """All that lives of a run but this process: what carries its tag, and what is below this process without it."""
+    me = os.getpid()
+    return sorted({*of_run(run_id, [me]), *descendants([me])})
+
+
+def send(pids: Iterable[int], signal_number: signal.Signals) -> None:
+    """Send a signal to those of the processes that still live."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent dies, in place of the system's first one.
+
+    Raises OSError where the kernel refuses.
+    """
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def bury(except_for: int) -> None:
+    """Wait for the children that have ended, but for one that somebody else waits for."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == except_for:
+                return
+            os.waitpid(ended.si_pid, 0)
 
 
 def trainers(run_id: str) -> list[int]:
@@ -113,20 +167,29 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return total * os.sysconf("SC_PAGE_SIZE")
 
 
-def kill_run(run_id: str, excluded: Iterable[int] = (), timeout_s: float = 10) -> list[int]:
-    """SIGKILL every process of a run until none is left, and return the pids that were hit.
+def kill_run(run_id: str, timeout_s: float = 10) -> list[int]:
+    """SIGKILL every process of a run until none is left, and return the pids that were hit."""
+    return kill_all(lambda: of_run(run_id), timeout_s)
+
+
+def kill_all(find: Callable[[], list[int]], timeout_s: float = 10) -> list[int]:
+    """SIGKILL what `find` gives until it gives nothing, and return the pids that were hit.
 
     Ends after `timeout_s` even where one hangs in the kernel: nothing more can be done to it.
     """
     killed: set[int] = set()
     deadline = time.monotonic() + timeout_s
-    while (left := of_run(run_id, excluded)) and time.monotonic() < deadline:
+    while (left := find()) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         killed.update(left)
         time.sleep(_POLL_S)
     return sorted(killed)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]  # noqa: PTH208 (a path for each is slow)
 
 
 def _parent(pid: int) -> int | None:
@@ -137,7 +200,8 @@ def _parent(pid: int) -> int | None:
 def _stat(pid: int) -> list[bytes]:
     """The fields of `/proc/PID/stat` from the state on; empty where the process has ended."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        with open(f"{_PROC}/{pid}/stat", "rb") as stream:  # noqa: PTH123 (asked of every process there is)
+            stat = stream.read()
     except (FileNotFoundError, ProcessLookupError):
         return []
     return stat[stat.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets

@@ -1,7 +1,12 @@
-"""The supervisor: `python -m finetui.runs.supervise RUN_DIR READY_FD`, alone in its session, until its trainer ends.
+"""The supervisor: `python -m finetui.runs.supervise start RUN_DIR READY_FD`, alone in its session, to the run's end.
 
-It starts `launch.sh` of the bundle, samples what the run uses, hands on a stop, ends what is left over, and writes
-down how the run ended. It says "running" on READY_FD, a pipe to its starter, once that is true.
+It waits in the queue where the run has to, starts `launch.sh` of the bundle, samples what the run uses, hands on a
+stop, ends what is left over, writes down how the run ended, and calls what was to follow. What it has to say to its
+starter goes to READY_FD, a pipe, as one JSON object: `{"said": "running"}`, or `queued`, or `held` where the run has a
+supervisor already.
+
+`attach RUN_DIR READY_FD` takes over a run whose supervisor was killed while its trainer goes on; `conclude RUN_DIR` is
+called by the trainer's own script where that ends and nobody is there.
 """
 
 from __future__ import annotations
@@ -10,29 +15,31 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from finetui.core import jobs
-from finetui.core.errors import FinetuiError
+from finetui.core import home
 from finetui.runs import processes
-from finetui.runs.folder import FAILED, FINISHED, RUNNING, RunFolder, RunState
-from finetui.runs.outcome import Verdict, judge, world_size_trained
+from finetui.runs.folder import RunFolder
+from finetui.runs.journal import Journal
+from finetui.runs.state import FAILED, FINISHED, LIVE, QUEUED, RUNNING, STOPPED, RunState
+from finetui.runs.waiting import NOW, STOP, Waiter
 
+Say = Callable[[str], None]
 SAMPLE_S = 10.0
 """Between two samples, each of which is also a heartbeat."""
+MEMBERS_S = 60.0
+"""Between two looks for the processes that are sampled: looking through all of the system's costs the most."""
 UNTIL_WORLD_S = 0.5
 """Between two looks for the trainer's world size, until it has said it."""
 PATIENCE_S = 600.0
 """A trainer that was asked to stop and has not ended after so long is killed, whoever asked."""
+KEEP_EXIT = Path(__file__).with_name("keep_exit.sh")
 
 
 class Supervisor:
@@ -40,142 +47,209 @@ class Supervisor:
 
     def __init__(self, run: RunFolder, sample_s: float = SAMPLE_S) -> None:
         self._run = run
-        self._state = run.read()
+        self._journal = Journal(run)
+        self._waiter = Waiter()
         self._sample_s = sample_s
+        self._child: subprocess.Popen[bytes] | None = None
         self._stops_asked = 0
         self._stop_asked_at = 0.0
         self._wrong_world: int | None = None
         self._world_seen = False
-        self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(wake_writer, False)
-        signal.set_wakeup_fd(wake_writer)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # arrives as a byte on the wake-up pipe
-        for ignored in (signal.SIGHUP, signal.SIGINT):  # the trainer inherits this: no terminal ends it
-            signal.signal(ignored, signal.SIG_IGN)
+        self._members: list[int] = []
+        self._members_until = 0.0
+        processes.adopt_orphans()
 
-    def live(self, say_running: Callable[[], None]) -> None:
-        """Run the trainer to its end and write down how it ended; whatever goes wrong here ends the run as failed."""
-        self._state = self._state.held_by(processes.Identity.of(os.getpid()))
+    @property
+    def _state(self) -> RunState:
+        return self._journal.state
+
+    def start(self, say: Say) -> None:
+        """Wait for the run's turn, launch its trainer, and see it to its end."""
+
+        def begin() -> bool:
+            self._journal.set(**asdict(processes.Identity.of(os.getpid())))
+            if self._state.status == QUEUED and not self._wait_turn(say):
+                return False
+            self._launch()
+            say("running")
+            return True
+
+        self._see_through(begin)
+
+    def attach(self, say: Say) -> None:
+        """See a run to its end whose trainer was launched by another supervisor; one that has ended is left alone."""
+
+        def begin() -> bool:
+            self._stops_asked = int(self._state.stop_asked)
+            self._stop_asked_at = time.monotonic()
+            self._journal.set(**asdict(processes.Identity.of(os.getpid())), status=RUNNING)
+            self._journal.note("adopted", pid=os.getpid())
+            say("running")
+            return True
+
+        if self._state.status in LIVE:
+            self._see_through(begin)
+
+    def _see_through(self, begin: Callable[[], bool]) -> None:
+        """To the end and beyond; whatever goes wrong here ends the run as failed."""
+        from finetui.runs.after import call_what_follows
+
         try:
-            with self._run.log.open("ab") as log:
-                child = subprocess.Popen(
-                    ["bash", str(Path(self._state.bundle) / "launch.sh")],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    cwd=self._run.path,
-                    env=launch_environment(self._run, self._state),
-                )
-            self._note("supervisor", pid=os.getpid(), trainer_pid=child.pid)
-            self._set(status=RUNNING)
-            say_running()
-            exit_code = self._attend(child)
-            left_over = processes.kill_run(self._state.run, [os.getpid()])
-            self._note("exit", exit_code=exit_code, killed=left_over)
+            if not begin():
+                self._journal.note("ended", status=STOPPED, cause=None, detail=None)
+                self._journal.set(status=STOPPED, ended=time.time())
+                return
+            exit_code = self._attend()
+            self._journal.note("exit", exit_code=exit_code, killed=self._kill())
             self._conclude(exit_code)
         except BaseException as error:
-            processes.kill_run(self._state.run, [os.getpid()])
-            self._set(status=FAILED, ended=time.time(), cause="supervisor", detail=f"{type(error).__name__}: {error}")
+            self._kill()
+            detail = f"{type(error).__name__}: {error}"
+            self._journal.set(status=FAILED, ended=time.time(), cause="supervisor", detail=detail)
             raise
+        call_what_follows(self._journal, self._waiter)
 
-    def _attend(self, child: subprocess.Popen[bytes]) -> int:
-        """Wait for the trainer's end: sampling, and passing on every stop."""
-        handle = os.pidfd_open(child.pid)
-        poller = select.poll()
-        poller.register(handle, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
+    def _wait_turn(self, say: Say) -> bool:
+        from finetui.runs.queue import wait_turn
+
+        return wait_turn(self._journal, self._waiter, lambda: say("queued"))
+
+    def _launch(self) -> None:
+        state, run = self._state, self._run
+        run.exit_record.unlink(missing_ok=True)
+        run.keep_spare()
+        events_from = run.events.stat().st_size if run.events.exists() else 0
+        launch = Path(state.bundle) / "launch.sh"
+        command = ["bash", str(KEEP_EXIT), str(run.path), str(launch), str(state.pid), str(state.pid_start)]
+        with run.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [*command, sys.executable],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=run.path,
+                env=launch_environment(run, state),
+            )
+        pid = self._child.pid
+        self._journal.note("supervisor", pid=os.getpid(), trainer_pid=pid)
+        self._journal.set(
+            status=RUNNING,
+            trainer_pid=pid,
+            trainer_start=processes.start_time(pid) or 0,
+            events_from=events_from,
+        )
+
+    def _attend(self) -> int | None:
+        """Wait for the trainer's end; gives what launch.sh ended with, None where nobody kept it."""
+        while (leader := self._leader()) is not None:
+            self._watch(leader)
+        return self._exit_code()
+
+    def _leader(self) -> processes.Identity | None:
+        """Whose end is the training's: the script that keeps the exit code, else whoever is left of the training."""
+        trainer = self._state.trainer
+        if trainer.pid != os.getpid() and trainer.is_alive():
+            return trainer
+        if self._exit_code() is not None:
+            return None
+        found = map(processes.Identity.find, processes.of_run(self._state.run, [os.getpid()]))
+        return next(filter(None, found), None)
+
+    def _exit_code(self) -> int | None:
+        code = None if self._child is None else self._child.poll()
+        return self._run.exit_code() if code is None or code < 0 else code
+
+    def _watch(self, leader: processes.Identity) -> None:
+        """Until it ends: sample, and pass on every stop."""
         next_sample = time.monotonic()
-        while child.poll() is None:
+        while leader.is_alive():
             if time.monotonic() >= next_sample:
                 next_sample = time.monotonic() + self._sample_s
                 self._sample()
+                processes.bury(leader.pid)
             self._check_world()
             if self._stops_asked and time.monotonic() - self._stop_asked_at > PATIENCE_S:
-                processes.kill_run(self._state.run, [os.getpid()])
-            rest = max(0.0, next_sample - time.monotonic())
-            poller.poll((rest if self._world_seen else min(rest, UNTIL_WORLD_S)) * 1000)
-            for _ in range(self._signals()):
-                self._stop()
-        os.close(handle)
-        return child.returncode
+                self._kill()
+            rest = next_sample - time.monotonic()
+            came = self._waiter.wait([leader.pid], rest if self._world_seen else min(rest, UNTIL_WORLD_S))
+            for number in came:
+                self._stop(now=number == NOW)
 
-    def _signals(self) -> int:
-        with contextlib.suppress(BlockingIOError):
-            return os.read(self._wake, 64).count(signal.SIGTERM)
-        return 0
-
-    def _stop(self) -> None:
-        """The first time ask the trainer to save and end; the second time end everything."""
+    def _stop(self, *, now: bool) -> None:
+        """The first time ask the trainer to save and end; the second time, or `now`, end everything."""
         self._stops_asked += 1
         self._stop_asked_at = time.monotonic()
-        if self._stops_asked > 1:
-            self._note("stop", killed=processes.kill_run(self._state.run, [os.getpid()]))
+        self._journal.set(stop_asked=True)
+        if now or self._stops_asked > 1:
+            self._journal.note("stop", killed=self._kill())
             return
         asked = processes.trainers(self._state.run) or processes.of_run(self._state.run, [os.getpid()])
-        for pid in asked:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        self._note("stop", asked=asked)
+        processes.send(asked, STOP)
+        self._journal.note("stop", asked=asked)
+
+    def _kill(self) -> list[int]:
+        """End all that lives of the run but this process."""
+        return processes.kill_all(lambda: processes.everything_else(self._state.run))
 
     def _sample(self) -> None:
-        members = processes.of_run(self._state.run, [os.getpid()])
+        if time.monotonic() >= self._members_until:
+            self._members = processes.descendants([os.getpid(), self._state.trainer_pid or os.getpid()])
+            self._members_until = time.monotonic() + (MEMBERS_S if self._world_seen else self._sample_s)
         free = shutil.disk_usage(self._run.path).free
-        self._note("sample", resident_bytes=processes.resident_bytes(members), disk_free_bytes=free)
+        self._journal.note("sample", resident_bytes=processes.resident_bytes(self._members), disk_free_bytes=free)
 
     def _check_world(self) -> None:
         """End a training of another number of processes than the lock's as soon as the trainer has said it."""
-        if not self._world_seen and (size := world_size_trained(self._run)) is not None:
+        if not self._world_seen and (size := self._run.world_size(self._state)) is not None:
             self._world_seen = True
             if size != self._state.world_size:
                 self._wrong_world = size
-                processes.kill_run(self._state.run, [os.getpid()])
+                self._kill()
 
-    def _conclude(self, exit_code: int) -> None:
+    def _conclude(self, exit_code: int | None) -> None:
+        from finetui.runs.outcome import Verdict, judge
+
         if self._wrong_world is not None:
             verdict = Verdict.wrong_world(self._state.world_size, self._wrong_world)
         else:
             verdict = judge(self._run, self._state, exit_code, stop_asked=self._stops_asked > 0)
         if verdict.status == FINISHED:
             self._leave_evidence()
-        self._note("ended", status=verdict.status, cause=verdict.cause, detail=verdict.detail)
-        self._set(
+        self._journal.note("ended", status=verdict.status, cause=verdict.cause, detail=verdict.detail)
+        self._journal.set(
             status=verdict.status,
             ended=time.time(),
             exit_code=exit_code,
             cause=verdict.cause,
             detail=verdict.detail,
         )
+        self._run.spare.unlink(missing_ok=True)
 
     def _leave_evidence(self) -> None:
         """Fill the bundle's evidence from its first full run; a bundle that cannot be written stays as it is."""
         from finetui.bundles import evidence
+        from finetui.core.errors import FinetuiError
 
         if self._state.kind != "run" or self._state.stop_after is not None:
             return
         try:
             if evidence.write(Path(self._state.bundle), self._run.path) is not None:
-                self._note("evidence", bundle=self._state.bundle)
+                self._journal.note("evidence", bundle=self._state.bundle)
         except (OSError, FinetuiError) as error:
-            self._note("warning", code="evidence-not-written", text=str(error))
-
-    def _note(self, event: str, **facts: Any) -> None:
-        line = {"v": 1, "event": event, "time": time.time(), "step": None, **facts}
-        with self._run.supervisor_events.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=True) + "\n")
-
-    def _set(self, **changes: Any) -> None:
-        self._state = replace(self._state, **changes)
-        self._run.write(self._state)
+            self._journal.note("warning", code="evidence-not-written", text=str(error))
 
 
 def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
     """What `launch.sh` reads: model, output folder, interpreter, events, the run's tag, and GPUs where chosen."""
+    from finetui.core import jobs
+
     environment = {
         **os.environ,
         "MODEL": state.model,
         "OUT": str(run.path),
         "PYTHON": state.python,
         "FINETUI_EVENTS": str(run.events),
+        "FINETUI_HOME": str(home.home().absolute()),
         processes.RUN_ID: state.run,
         "PYTHONUNBUFFERED": "1",
     }
@@ -189,20 +263,46 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
 
 def main() -> None:
     """Leave the starter's session, take the run's lock, and supervise it."""
-    run, ready = RunFolder(Path(sys.argv[1])), int(sys.argv[2])
-    if os.fork():
-        os._exit(0)  # the starter has nobody to wait for, and the supervisor becomes nobody's zombie
-    os.setsid()
-    os.set_inheritable(ready, False)
-    with run.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another one lives
-        Supervisor(run).live(lambda: _tell_starter(ready))
+    mode, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
+    say: Say = _nothing
+    if mode != "conclude":
+        ready = int(sys.argv[3])
+        if os.fork():
+            os._exit(0)  # the starter has nobody to wait for, and the supervisor becomes nobody's zombie
+        os.setsid()
+        os.set_inheritable(ready, False)
+        say = _Starter(ready)
+    with run.lock.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("held")
+            return
+        lock.truncate(0)
+        lock.write(json.dumps({"pid": os.getpid(), "since": time.time()}))
+        lock.flush()
+        supervisor = Supervisor(run)
+        supervisor.start(say) if mode == "start" else supervisor.attach(say)
 
 
-def _tell_starter(ready: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the starter was killed meanwhile: its run goes on
-        os.write(ready, b"running")
-    os.close(ready)
+class _Starter:
+    """Whoever has started this process, and waits for its first word."""
+
+    def __init__(self, ready: int) -> None:
+        self._ready: int | None = ready
+
+    def __call__(self, word: str) -> None:
+        """Say it, once."""
+        if self._ready is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # the starter was killed meanwhile: its run goes on
+            os.write(self._ready, json.dumps({"said": word}).encode())
+        os.close(self._ready)
+        self._ready = None
+
+
+def _nothing(_: str) -> None:
+    """Nobody waits for a word."""
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finetui.runs.folder import RunFolder
+from finetui.runs.processes import Identity
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
@@ -39,6 +41,12 @@ def finetui(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """Run one command to its end, without a terminal."""
     command = [sys.executable, "-m", "finetui", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **options)
+
+
+def kill(process: Identity) -> None:
+    """Kill a process as the system does when memory runs out, and wait until it is gone."""
+    assert process.send(signal.SIGKILL)
+    wait_until(lambda: not process.is_alive(), f"the end of {process.pid}")
 
 
 class Terminal:

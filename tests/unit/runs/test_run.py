@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ from finetui.core.errors import BAD_INPUT, MACHINE, MISMATCH, FinetuiError
 from finetui.hardware.gpu import Gpu
 from finetui.hardware.probe import Machine
 from finetui.runs import processes
-from finetui.runs.folder import find_run
+from finetui.runs.folder import find_run, list_runs
 from finetui.runs.following import follow
 from finetui.runs.launch import launch, prepare, start
 from finetui.runs.outcome import problem, result
 from finetui.runs.stopping import stop
 from tests.tiny import make_tiny_model
 from tests.unit.runs.conftest import GATED, WHOLE
-from tests.unit.runs.support import has_step, read_state, wait_until
+from tests.unit.runs.support import has_step, kill, read_state, wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -66,20 +67,45 @@ def test_hang_up_and_interrupt_do_not_end_a_run(make_bundle):
     assert result(run)["status"] == "finished"
 
 
-def test_a_killed_supervisor_makes_the_run_interrupted_and_stop_clears_what_it_left(make_bundle):
+def test_a_killed_supervisor_leaves_a_running_run_that_stop_lets_save_and_ends(make_bundle):
     run = start(make_bundle(GATED).path)
     wait_until(lambda: has_step(run, 1), "the first step")
 
-    os.kill(run.read().pid, signal.SIGKILL)
-    wait_until(lambda: run.status() == "interrupted", "the status interrupted")
-    list(follow(run))  # ends, although nobody has written an end
+    kill(run.read().identity)
 
-    outcome = result(run)
-    assert (outcome["status"], outcome["output"]) == ("interrupted", None)
-    assert problem(run, outcome).message("en").startswith(f"run {run.name} was interrupted at step 1 of 3")
+    assert run.status() == "running"
     done = stop(run)
-    assert len(done.killed) == 1
+    assert (done.status, done.was_running, done.killed, done.left) == ("stopped", True, (), 0)
+    assert (run.path / "saved").exists()
+
+
+def test_the_end_is_known_although_nobody_supervised_it(make_bundle):
+    run = start(make_bundle(GATED + "sys.exit(7)\n").path)
+    wait_until(lambda: has_step(run, 1), "the first step")
+
+    kill(run.read().identity)
+    (run.path / "go").touch()
+    list(follow(run))
+
+    assert (run.read().status, run.read().exit_code) == ("failed", 7)
     assert processes.of_run(run.name) == []
+
+
+def test_a_run_of_an_earlier_boot_is_interrupted_and_resume_is_next(make_bundle):
+    run = start(make_bundle(GATED).path)
+    wait_until(lambda: has_step(run, 1), "the first step")
+    before = run.read()
+    processes.kill_run(run.name)
+    run.write(replace(before, boot_id="00000000-0000-4000-8000-000000000000"))
+
+    list(follow(run))  # ends, although nobody has written an end
+    outcome = result(run)
+
+    assert (outcome["status"], outcome["output"]) == ("interrupted", None)
+    said = problem(run, outcome)
+    assert said.message("en").startswith(f"run {run.name} was interrupted at step 1 of 3")
+    assert said.next("en") == f"finetui resume {run.name}"
+    assert (stop(run).was_running, run.status()) == (False, "interrupted")
 
 
 def test_stop_lets_the_trainer_save_and_leaves_no_process(make_bundle):
@@ -213,7 +239,8 @@ def test_a_second_supervisor_does_not_touch_a_run_that_has_one(make_bundle):
     with pytest.raises(FinetuiError) as error:
         launch(run)
 
-    assert error.value.problems[0].code == "runs.no-supervisor"
+    assert error.value.problems[0].code == "runs.has-supervisor"
+    assert str(run.read().pid) in str(error.value)
     assert read_state(run) == before
     (run.path / "go").touch()
     list(follow(run))
@@ -231,7 +258,7 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_starts(make_bundle, hom
 
     assert (error.value.exit_code, error.value.problems[0].code) == (5, "runs.no-gpu")
     assert "3,7" in str(error.value)
-    assert not list(home.glob("runs/*"))
+    assert list_runs() == []
 
 
 def test_the_state_of_a_run_started_with_gpus_reaches_the_trainer(make_bundle):
