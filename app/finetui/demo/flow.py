@@ -17,9 +17,10 @@ from finetui.data import conversion, inspection
 from finetui.demo.scoring import DATA, Question, Reply, Score, load_questions, score
 from finetui.merging import merge_reference
 from finetui.models.find import find_model
-from finetui.runs.folder import FINISHED, RunFolder
+from finetui.runs.folder import RunFolder
 from finetui.runs.launch import start
 from finetui.runs.outcome import problem, result
+from finetui.runs.state import FINISHED
 from finetui.wizard import Draft, lock
 
 MODEL = "demo"
