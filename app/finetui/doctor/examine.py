@@ -12,7 +12,13 @@ from finetui.doctor.checks.hubs import check_hubs
 from finetui.doctor.checks.model import check_model
 from finetui.doctor.checks.packages import check_interpreter, check_packages
 from finetui.doctor.checks.room import check_disks, check_memory
-from finetui.doctor.checks.surroundings import check_leftovers, check_name, check_programs, check_terminal
+from finetui.doctor.checks.surroundings import (
+    check_clock,
+    check_leftovers,
+    check_name,
+    check_programs,
+    check_terminal,
+)
 from finetui.doctor.checks.torch_build import check_torch
 from finetui.doctor.facts import machine_facts
 from finetui.doctor.finding import Finding, in_order, is_fit
@@ -29,6 +35,7 @@ CHECKS: tuple[Callable[[Situation], Iterable[Finding]], ...] = (
     check_disks,
     check_memory,
     check_name,
+    check_clock,
     check_programs,
     check_leftovers,
     check_hubs,

@@ -22,12 +22,14 @@ def machine_facts(situation: Situation) -> dict[str, Any]:
             "instruction_set": machine.instruction_set,
             "cores": machine.cores,
             "physical_cores": machine.physical_cores,
+            "limit": host.core_limit,
         },
         "memory": {
             "total_bytes": machine.ram_bytes,
             "free_bytes": host.ram_free_bytes,
             "swap_bytes": host.swap_bytes,
             "shm_bytes": host.shm_bytes,
+            "limit_bytes": host.ram_limit_bytes,
         },
         "gpus": [_gpu(gpu) for gpu in machine.gpus],
         "driver": machine.gpus[0].driver if machine.gpus else None,
@@ -41,7 +43,7 @@ def machine_facts(situation: Situation) -> dict[str, Any]:
         "logins": {
             "hub": logins.hub is not None and logins.hub.token is not None,
             "modelscope": logins.modelscope is not None and logins.modelscope.token is not None,
-            "wandb": logins.wandb,
+            "wandb": logins.wandb and not logins.wandb_malformed,
         },
         "hub": logins.hub.endpoint if logins.hub else None,
     }

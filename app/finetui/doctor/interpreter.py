@@ -19,6 +19,8 @@ from finetui.core.text import one_line
 
 OLDEST = (3, 11)
 """The oldest Python that the workers run under."""
+AGAIN = "--force-reinstall --no-deps"
+"""Words that install a package anew and leave torch as it is, which its index cannot be told of here."""
 LIMIT_S = 300.0
 """After so many seconds a look at the interpreter is given up: a broken driver can hang for ever."""
 _START_S = 60.0
@@ -50,10 +52,21 @@ class Interpreter:
 
     def install(self) -> ShellWords:
         """The words that a list of packages has to follow to be installed there."""
-        python = shlex.quote(self.path)
-        if self.stage("python").get("has_pip", True) or not self.has_uv:
+        python, here = shlex.quote(self.path), self.stage("python")
+        if here.get("is_managed"):
+            return self._install_beside(python)
+        if here.get("has_pip", True) or not self.has_uv:
             return ShellWords(f"{python} -m pip install")
         return ShellWords(f"uv pip install --python {python}")
+
+    def _install_beside(self, python: str) -> ShellWords:
+        """The same for a Python of the system's (PEP 668): into a venv that sees what is there already."""
+        if self.has_uv:
+            made = f"uv venv --allow-existing --system-site-packages --python {python} venv"
+            return ShellWords(f"{made} && uv pip install --python venv/bin/python")
+        if self.stage("python").get("has_ensurepip"):
+            return ShellWords(f"{python} -m venv --system-site-packages venv && venv/bin/python -m pip install")
+        return ShellWords(f"{python} -m pip install --break-system-packages")
 
 
 def ask_interpreter(python: str | None, limit_s: float = LIMIT_S) -> Interpreter:
@@ -68,8 +81,7 @@ def ask_interpreter(python: str | None, limit_s: float = LIMIT_S) -> Interpreter
         words = one_line(str(error)) if isinstance(error, OSError) else type(error).__name__
         return Interpreter(path, problem=Problem("jobs.no-worker", {"python": path, "words": words}))
     if version < OLDEST:
-        facts = {"python": path, "version": _dotted(version), "oldest": _dotted(OLDEST)}
-        return Interpreter(path, version, problem=Problem("doctor.python-old", facts))
+        return Interpreter(path, version)
     found: dict[str, Mapping[str, Any]] = {}
     problem = _work(path, found, limit_s)
     return Interpreter(path, version, found, problem, has_uv=shutil.which("uv") is not None)
@@ -116,7 +128,3 @@ def _work(path: str, found: dict[str, Mapping[str, Any]], limit_s: float) -> Pro
         words = problem.facts.get("words") or problem.message("en")
         return Problem("doctor.worker-died", {"python": path, "stage": stage, "words": words})
     return None
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"

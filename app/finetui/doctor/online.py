@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from finetui.models.fetch.http import Broken, Client, Refused
 from finetui.models.fetch.sites import HUB, Site
@@ -23,6 +25,8 @@ class Answer:
     """Why it was not reached."""
     token_refused: bool = False
     """Whether the site does not know the token that it was sent."""
+    clock_ahead_s: float | None = None
+    """By how much the clock here is ahead of the site's; None where it did not say."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Network:
 
     hub: Answer | None
     modelscope: Answer | None
+
+    @property
+    def clock_ahead_s(self) -> float | None:
+        """By how much the clock here is ahead of the sites'; None where none of them said."""
+        told = [answer.clock_ahead_s for answer in (self.hub, self.modelscope) if answer is not None]
+        return next((ahead for ahead in told if ahead is not None), None)
 
 
 def ask_network(hub: Site | None, modelscope: Site | None, limit_s: float = LIMIT_S) -> Network:
@@ -56,15 +66,23 @@ def _ask(site: Site, answers: dict[str, Answer]) -> None:
     reached = _reach(Site(site.name, site.endpoint), _PATHS.get(site.name, "/"))
     if reached.reached and site.name == HUB and site.token:
         known = _reach(site, "/api/whoami-v2")
-        reached = Answer(True, token_refused=known.token_refused)
+        reached = replace(reached, token_refused=known.token_refused)
     answers[site.name] = reached
+
+
+def _ahead(date: str | None) -> float | None:
+    """By how much the clock here is ahead of a moment as HTTP writes it."""
+    try:
+        return None if date is None else time.time() - email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _reach(site: Site, path: str) -> Answer:
     client = Client(site)
     try:
-        with client.get(site.endpoint + path):
-            return Answer(True)
+        with client.get(site.endpoint + path) as response:
+            return Answer(True, clock_ahead_s=_ahead(response.headers.get("date")))
     except Refused as refused:
         return Answer(refused.status > 0, refused.words, token_refused=refused.status in _LOGIN_REFUSED)
     except Broken as broken:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import finetui
 from finetui.core import home
 from finetui.core.caches import hf_home
 from finetui.doctor.bounds import Bounds, read_bounds
@@ -27,6 +30,8 @@ from finetui.hardware.host import Host, read_host
 from finetui.hardware.probe import Machine, probe
 
 MULTIPLEXERS = ("tmux", "screen")
+HELPERS = ("uv", "hf", "nvcc", "apt-get", "dnf", "zypper", "pacman", "conda")
+"""Programs that mend, or that what mends needs."""
 _RESOLVING_S = 5.0
 
 
@@ -52,6 +57,12 @@ class Situation:
     """The versions that finetui asks for."""
     programs: frozenset[str]
     """Of the programs that matter, those on the path."""
+    distribution: str
+    """The system's short name, such as `ubuntu`; empty where it has none."""
+    is_root: bool
+    """Whether this user may do everything."""
+    clock_behind_s: float
+    """By how much the clock is before the moment that finetui was installed at; 0 where it is not."""
     resolves: bool
     """Whether this machine's own name has an address."""
     runs: tuple[RunHere, ...]
@@ -79,7 +90,10 @@ def gather(purpose: Purpose, *, python: str | None = None, model: str | None = N
         encoding=getattr(sys.stdout, "encoding", None) or "ascii",
         interpreter=ask_interpreter(python) if purpose.packages or python else None,
         bounds=read_bounds(),
-        programs=_on_path((*MULTIPLEXERS, *purpose.programs)),
+        programs=_on_path((*MULTIPLEXERS, *HELPERS, *purpose.programs)),
+        distribution=_distribution(),
+        is_root=os.geteuid() == 0,
+        clock_behind_s=max(0.0, Path(finetui.__file__).stat().st_mtime - time.time()),
         resolves=_resolves(),
         runs=runs_here(),
         logins=logins,
@@ -110,6 +124,13 @@ def _is_writable(folder: Path) -> bool:
 
 def _on_path(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if shutil.which(name))
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("ID", "")
+    except OSError:
+        return ""
 
 
 def _resolves() -> bool:

@@ -9,9 +9,11 @@ import importlib
 import importlib.util
 import platform
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from finetui.core.text import one_line
@@ -44,6 +46,9 @@ def python() -> dict[str, Any]:
         "version": platform.python_version(),
         "program": sys.executable,
         "has_pip": importlib.util.find_spec("pip") is not None,
+        "has_ensurepip": importlib.util.find_spec("ensurepip") is not None,
+        "is_managed": sys.prefix == sys.base_prefix
+        and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists(),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from finetui.core.errors import ShellWords
 from finetui.doctor.finding import MISSING, NOTE, OK, WARNING, Finding, gib, say
+from finetui.doctor.remedies import as_root, installing
 from finetui.doctor.situation import Situation
 from finetui.hardware.gpu import Gpu, Holder
 
@@ -23,6 +24,10 @@ _LEVELS = {
     "slices": NOTE,
     "hidden": NOTE,
     "order": WARNING,
+    "hot": WARNING,
+    "braked": WARNING,
+    "memory-errors": MISSING,
+    "rows-pending": WARNING,
 }
 """What each note of the driver weighs, where the purpose computes at all."""
 
@@ -45,7 +50,8 @@ def _driver(situation: Situation, computes: bool) -> Iterator[Finding]:
             yield _no_driver(situation, computes)
         else:
             level = _LEVELS.get(note.code, WARNING)
-            yield say(level if computes or level != MISSING else WARNING, f"gpu-{note.code}", detail=note.detail)
+            facts: dict[str, object] = {"detail": note.detail, "root": as_root(situation)}
+            yield say(level if computes or level != MISSING else WARNING, f"gpu-{note.code}", **facts)
     if not machine.gpus and not machine.gpu_notes:
         yield say(NOTE, "no-gpu")
     if machine.gpus and machine.cuda:
@@ -60,7 +66,8 @@ def _no_driver(situation: Situation, computes: bool) -> Finding:
     if host.is_wsl:
         return say(NOTE, "no-driver-wsl")
     code = "no-driver-container" if host.is_container else "no-driver"
-    return say(MISSING if computes else WARNING, code, count=host.nvidia_cards)
+    command = installing(situation, "driver")
+    return say(MISSING if computes else WARNING, code, count=host.nvidia_cards, command=command)
 
 
 def _held(situation: Situation, gpu: Gpu, held: int) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetui.doctor.finding import MISSING, NOTE, OK, WARNING, Finding, say
+from finetui.doctor.remedies import hub_login
 from finetui.doctor.situation import Situation
 from finetui.models.fetch.sites import HUB_ENDPOINT, MIRROR
 
@@ -19,7 +20,7 @@ def check_hubs(situation: Situation) -> Iterator[Finding]:
         yield say(level if situation.purpose.reaches_hub else NOTE, "offline")
     if logins.hub is not None:
         if logins.hub.token is None:
-            yield say(NOTE, "hub-no-login")
+            yield say(NOTE, "hub-no-login", command=hub_login(situation))
         elif situation.network is None:
             yield say(OK, "hub-login", host=logins.hub.host)
     if situation.purpose.reaches_hub and logins.modelscope is not None and logins.modelscope.token is None:
@@ -37,7 +38,7 @@ def _network(situation: Situation, level: str) -> Iterator[Finding]:
             code = "hub-unreached" if logins.hub.endpoint == HUB_ENDPOINT else "hub-mirror-unreached"
             yield say(level, code, host=host, words=network.hub.words, mirror=MIRROR)
         elif network.hub.token_refused:
-            yield say(WARNING, "hub-token-refused", host=host)
+            yield say(WARNING, "hub-token-refused", host=host, command=hub_login(situation))
         else:
             yield say(OK, "hub-reached" if logins.hub.token is None else "hub-known", host=host)
     if logins.modelscope is not None and network.modelscope is not None:

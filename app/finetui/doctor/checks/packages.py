@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from finetui.core.errors import ShellWords
 from finetui.doctor.bounds import normal, satisfies, unmet, wanted
-from finetui.doctor.finding import MISSING, OK, WARNING, Finding, say
-from finetui.doctor.interpreter import Interpreter
+from finetui.doctor.finding import MISSING, NOTE, OK, WARNING, Finding, say
+from finetui.doctor.interpreter import AGAIN, OLDEST, Interpreter
+from finetui.doctor.remedies import fresh_python
 from finetui.doctor.situation import Situation
 
 _OWN_CHECKS = frozenset({"torch", "bitsandbytes", "flash-attn"})
@@ -22,10 +23,16 @@ def check_interpreter(situation: Situation) -> Iterator[Finding]:
     if there is None:
         return
     level = MISSING if situation.purpose.packages else WARNING
-    if there.problem is not None:
+    if there.version is not None and there.version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        facts = {"version": ".".join(map(str, there.version)), "oldest": oldest}
+        yield say(level, "python-old", python=there.path, command=fresh_python(situation, oldest), **facts)
+    elif there.problem is not None:
         yield Finding(level, there.problem)
     elif there.found:
         yield say(OK, "python-ok", python=there.path, version=there.stage("python")["version"])
+        if there.stage("python").get("is_managed"):
+            yield say(NOTE, "python-managed", python=there.path)
 
 
 def check_packages(situation: Situation) -> Iterator[Finding]:
@@ -50,7 +57,7 @@ def _too_old(situation: Situation, there: Interpreter) -> Iterator[Finding]:
         bound, version = situation.bounds.get(name), there.version_of(name)
         if name != "torch" and bound is not None and version is not None and not satisfies(version, bound):
             level = MISSING if situation.purpose.needs(name) else WARNING
-            install = ShellWords(f"{there.install()} --upgrade{_wanted(situation, [name])}")
+            install = ShellWords(f"{there.install()}{_wanted(situation, [name])}")
             yield say(level, "package-old", package=name, version=version, bound=bound, install=install)
 
 
@@ -73,7 +80,7 @@ def _broken(situation: Situation, there: Interpreter) -> Iterator[Finding]:
     for name, error in there.stage("imports").items():
         if error is not None:
             level = MISSING if situation.purpose.needs(name) else WARNING
-            install = ShellWords(f"{there.install()} --force-reinstall{_wanted(situation, [name])}")
+            install = ShellWords(f"{there.install()} {AGAIN}{_wanted(situation, [name])}")
             yield say(level, "package-broken", package=name, words=error, install=install)
 
 

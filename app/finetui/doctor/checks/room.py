@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetui.core.errors import ShellWords
 from finetui.doctor.finding import MISSING, NOTE, OK, WARNING, Finding, gib, say
+from finetui.doctor.remedies import as_root
 from finetui.doctor.situation import Situation
 from finetui.hardware.disk import GIB, Disk
 from finetui.runs.launch import NEEDED_BYTES
@@ -16,6 +17,8 @@ ENOUGH_BYTES = 20 * GIB
 """A model of 7 B and room to work."""
 LEAST_INODES = 10_000
 LEAST_FILES = 1024
+LEAST_RAM = 2 * GIB
+"""What the training libraries alone take, and a little for the model's smallest parts."""
 LEAST_SHM = GIB
 """Of the shared memory that several processes hand each other batches and gradients through."""
 
@@ -58,9 +61,16 @@ def check_memory(situation: Situation) -> Iterator[Finding]:
     several = len(situation.machine.gpus) > 1
     if several and host.shm_bytes is not None and host.shm_bytes < LEAST_SHM:
         code = "shm-small-container" if host.is_container else "shm-small"
-        yield say(WARNING, code, size=host.shm_bytes >> 20)
+        yield say(WARNING, code, size=host.shm_bytes >> 20, root=as_root(situation))
     if 0 <= host.open_files < LEAST_FILES:
-        yield say(WARNING, "open-files", count=host.open_files)
+        code = "open-files" if host.most_open_files > host.open_files or host.most_open_files < 0 else "open-files-most"
+        yield say(WARNING, code, count=host.open_files, root=as_root(situation))
+    if situation.purpose.packages and host.ram_free_bytes < LEAST_RAM:
+        yield say(WARNING, "memory-low", free=gib(host.ram_free_bytes))
+    if host.ram_limit_bytes is not None:
+        yield say(NOTE, "memory-limit", limit=gib(host.ram_limit_bytes))
+    if host.core_limit is not None:
+        yield say(NOTE, "core-limit", count=host.core_limit)
 
 
 def _elsewhere(situation: Situation, variable: str, disk: Disk) -> ShellWords:

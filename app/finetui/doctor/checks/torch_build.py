@@ -9,6 +9,7 @@ from finetui.core.errors import ShellWords
 from finetui.doctor.bounds import satisfies, wanted
 from finetui.doctor.finding import MISSING, OK, WARNING, Finding, say
 from finetui.doctor.interpreter import Interpreter
+from finetui.doctor.remedies import installing
 from finetui.doctor.situation import Situation
 from finetui.hardware.cuda import CPU_INDEX, Version, best_build, driver_runs, parse_version, runs_on
 from finetui.hardware.probe import Machine
@@ -26,7 +27,7 @@ def check_torch(situation: Situation) -> Iterator[Finding]:
     install = install_command(situation, there)
     facts: dict[str, object] = {"python": there.path, "version": version or "", "install": install or ""}
     if install is None:
-        yield say(level, "driver-old", driver=machine.gpus[0].driver, cuda=_dotted(machine.cuda or (0, 0)))
+        yield _driver_old(situation, level)
     elif version is None:
         yield say(level, "torch-absent", **facts)
     elif bound is not None and not satisfies(version, bound):
@@ -37,6 +38,14 @@ def check_torch(situation: Situation) -> Iterator[Finding]:
         yield _on_gpus(found, machine, machine.cuda, level, facts)
     elif found:
         yield say(OK, "torch-ok", device="CUDA" if found["works"] else "CPU", **facts)
+
+
+def _driver_old(situation: Situation, level: str) -> Finding:
+    """A container has the driver of its host, which cannot be updated from inside."""
+    machine = situation.machine
+    code = "driver-old-container" if situation.host.is_container else "driver-old"
+    facts = {"driver": machine.gpus[0].driver, "cuda": _dotted(machine.cuda or (0, 0))}
+    return say(level, code, command=installing(situation, "driver"), **facts)
 
 
 def install_command(situation: Situation, there: Interpreter) -> ShellWords | None:
