@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @option("--price", type=Price(), metavar="PER_HOUR", help_code="plan.opt-price")
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
+@option("--trace", "traces", is_flag=True, help_code="tried.opt-trace")
+@option("--try", "tries", is_flag=True, help_code="tried.opt-try")
 @choose_options()
 @reading_options
 def plan_command(
@@ -36,14 +38,17 @@ def plan_command(
     price: float | None,
     template: str | None,
     python: str | None,
+    traces: bool,
+    tries: bool,
     choices: Choices,
     reading: Reading,
 ) -> int:
-    """Plan, print it, and exit 5 where it does not fit."""
+    """Plan, print it, and exit 5 where it does not fit, be it by prediction or because memory ran out in a trial."""
     from finetui.cli.plan_view import show
     from finetui.cli.stages import Stages
     from finetui.core.messages import t
     from finetui.draft import Draft
+    from finetui.trying import checked
     from finetui.wizard import plan
 
     draft = Draft(
@@ -59,10 +64,11 @@ def plan_command(
         price=price,
     )
     with Stages(output) as stages:
-        found = plan(draft, stages)
+        found = checked(plan(draft, stages), draft, traces=traces, tries=tries, on_progress=stages)
     output.result(found.to_json())
     if not output.json:
         show(output, found, draft)
         if found.fits and data:
             output.note("\n" + t("errors.next", command=draft.next()))
-    return 0 if found.fits else MACHINE
+    ran_out = tries and found.tried is not None and not found.tried.fits
+    return MACHINE if ran_out or not found.fits else 0

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from finetui.cli.common import Output
 from finetui.cli.hanging import padded, print_hanging
+from finetui.cli.plan_checks import show_checks
 from finetui.cli.plan_settings import print_settings
 from finetui.core.errors import render_warnings
 from finetui.core.messages import t
@@ -41,6 +42,7 @@ def show(output: Output, plan: Plan, draft: Draft) -> None:
     print_memory(console, plan.prediction, plan.free_bytes)
     for code in plan.prediction.notes:
         print_hanging(console, Text("  "), Text(t("plan.unmeasured", what=t(code)), style="yellow"))
+    show_checks(console, plan)
     print_head(console, t("plan.head-settings"))
     print_settings(console, plan.settings)
     print_head(console, t("plan.head-run"))

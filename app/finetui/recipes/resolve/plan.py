@@ -9,6 +9,8 @@ from finetui.core.errors import Problem
 from finetui.core.messages import t
 from finetui.hardware.memory.job import Job
 from finetui.hardware.memory.predict import Prediction
+from finetui.hardware.memory.traced import Trace, widened
+from finetui.hardware.memory.tried import Tried
 from finetui.hardware.probe import Machine
 from finetui.recipes.resolve.cost import Cost, Time
 from finetui.recipes.resolve.settings import Settings
@@ -32,6 +34,10 @@ class Plan:
     """Of the whole run; None where the number of rows is not known."""
     cost: Cost | None
     """None without a price."""
+    trace: Trace | None = None
+    """A step traced, where that was asked for."""
+    tried: Tried | None = None
+    """What two real steps took, now or earlier."""
 
     @property
     def settings(self) -> Settings:
@@ -40,8 +46,9 @@ class Plan:
 
     @property
     def prediction(self) -> Prediction:
-        """The peak of one process."""
-        return self.settled.prediction
+        """The peak of one process by the formula, the band wide enough for the trace too."""
+        found = self.settled.prediction
+        return found if self.trace is None else widened(found, self.trace)
 
     @property
     def job(self) -> Job:
@@ -65,7 +72,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the upper edge of the prediction is free."""
+        """Whether the upper edge of the formula's prediction is free."""
         return self.settled.fits
 
     @property
@@ -101,6 +108,8 @@ class Plan:
             "predicted_peak_bytes": prediction.total_bytes,
             "band": list(prediction.band),
             "breakdown": dict(prediction.parts),
+            "trace": self.trace and self.trace.to_json(),
+            "tried": self.tried and self.tried.to_json(),
             "unmeasured": [t(code, "en") for code in self.notes],
             "model": {"name": request.model.name, "parameters": request.model.parameters},
             "recipe": request.recipe.name,
