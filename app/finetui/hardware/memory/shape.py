@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from finetui.hardware.memory.blocks import Block, Linear, blocks
@@ -51,17 +52,17 @@ class Shape:
         """Weights of the output layer; 0 where it is the embedding."""
         return (0 if self.tied else self.embedding) + self.vocab * self.head_bias
 
-    @property
+    @cached_property
     def linear(self) -> int:
         """Weights of all linear layers but the output's: what quantisation packs."""
         return sum(linear.weights for linear in self.linear_layers())
 
-    @property
+    @cached_property
     def experts(self) -> int:
         """Weights of routed experts, which are one tensor a layer and no linear layers."""
         return sum(block.experts * times for block, times in self.blocks)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """All weights of the language model, its output layer counted once where it is tied."""
         others = sum(block.others * times for block, times in self.blocks)
@@ -76,6 +77,10 @@ class Shape:
 
     def linear_layers(self) -> tuple[Linear, ...]:
         """Every linear layer of the language model but its output, equal ones counted together."""
+        return self._linear_layers
+
+    @cached_property
+    def _linear_layers(self) -> tuple[Linear, ...]:
         counted: Counter[tuple[str, int, int, bool]] = Counter()
         for block, times in ((self._ends, 1), *self.blocks):
             for linear in block.linears:

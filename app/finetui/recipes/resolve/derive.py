@@ -64,7 +64,8 @@ def attention(request: Request, device: Device, computed: Value) -> Choice:
 def threads(request: Request, count: int) -> Choice:
     """The cores, shared out."""
     cores = request.machine.physical_cores
-    return Choice(max(1, cores // count), "reasons.threads", {"cores": cores, "processes": count})
+    code = "reasons.threads" if count > 1 else "reasons.threads-one"
+    return Choice(max(1, cores // count), code, {"cores": cores, "processes": count})
 
 
 def storage(values: Mapping[str, Value]) -> Choice:
@@ -95,7 +96,7 @@ def accumulation(asked: Mapping[str, Choice], rows: int, micro: int, count: int)
     stated = asked.get("gradient_accumulation_steps")
     facts = {"rows": rows, "micro": micro, "processes": count, "needed": needed}
     if stated is None:
-        return Choice(needed, "reasons.accumulation", facts)
+        return Choice(needed, "reasons.accumulation" if count == 1 else "reasons.accumulation-shared", facts)
     if stated.value == needed or stated.code == "reasons.set":
         return stated
     return Choice(needed, "reasons.accumulation-moved", {**facts, "stated": _whole(stated.value)})

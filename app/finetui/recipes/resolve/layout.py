@@ -182,12 +182,12 @@ def micro_batches(frame_rows: int) -> tuple[int, ...]:
 def fit(frame: Frame, choices: Open, eval_batch: int = 0) -> Fitted:
     """The fastest layout that fits; where none does, the one that comes nearest."""
     for parallelism in choices.parallelism:
-        fitting = [layout for layout in choices.layouts(parallelism) if frame.fits(layout, eval_batch)]
-        if fitting:
+        if frame.fits(next(choices.layouts(parallelism)), eval_batch):
+            fitting = [layout for layout in choices.layouts(parallelism) if frame.fits(layout, eval_batch)]
             chosen, seconds = _fastest(frame, fitting)
             return Fitted(chosen, frame.predict(chosen, eval_batch), seconds, True)
-    layouts = [layout for parallelism in choices.parallelism for layout in choices.layouts(parallelism)]
-    nearest = min(layouts, key=lambda layout: frame.predict(layout, eval_batch).band[1])
+    least = [next(choices.layouts(parallelism)) for parallelism in choices.parallelism]
+    nearest = min(least, key=lambda layout: frame.predict(layout, eval_batch).band[1])
     return Fitted(nearest, frame.predict(nearest, eval_batch), frame.seconds(nearest), False)
 
 

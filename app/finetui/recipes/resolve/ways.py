@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from finetui.core.knobs import Value, knobs
+from finetui.core.knobs import knobs
 from finetui.core.messages import t
-from finetui.hardware.kinds import gpu_kinds
-from finetui.hardware.planned import planned_machine
-from finetui.recipes.recipe import Recipe, catalogue, load_recipe
+from finetui.recipes.resolve.changes import (
+    Change,
+    Said,
+    adapters,
+    assigned,
+    both,
+    hardware,
+    lengths,
+    ranks,
+    states,
+)
 from finetui.recipes.resolve.facts import facts_of
-from finetui.recipes.resolve.figures import share
 from finetui.recipes.resolve.request import Request
 from finetui.recipes.resolve.rules import broken
 from finetui.recipes.resolve.settle import Settled, settle
 
 MOST = 3
-_COUNTS = (2, 4, 8)
 _FREED: tuple[tuple[str, ...], ...] = (
     ("per_device_train_batch_size",),
     ("gradient_checkpointing",),
@@ -30,17 +34,7 @@ _FREED: tuple[tuple[str, ...], ...] = (
 )
 """Knobs of memory and speed alone, in the order in which stated ones are given up."""
 _FOLLOWS = "gradient_accumulation_steps"
-_PACKED_STATES: Mapping[str, Value] = {"optim": "paged_adamw_8bit"}
-_NO_MASTERS: Mapping[str, Value] = {"master_weights": False}
-_LENGTHS = (32768, 16384, 8192, 4096, 3072, 2048, 1536, 1024, 768, 512, 256)
-
-
-@dataclass(frozen=True)
-class Said:
-    """A message and its figures."""
-
-    code: str
-    facts: Mapping[str, object] = field(default_factory=dict)
+_ROWS = "rows_per_step"
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Way:
     said: tuple[Said, ...]
     """What it changes, a message each."""
     words: tuple[str, ...]
-    """What to add to the command line; a later word wins over an earlier one."""
+    """What to say on the command line, as pairs of a flag and its word, in place of what was said of the same."""
     settled: Settled
 
     def text(self, lang: str | None = None) -> str:
@@ -71,36 +65,54 @@ class Way:
             "seconds_per_step": round(self.settled.fitted.seconds, 3),
         }
 
-
-@dataclass(frozen=True)
-class _Change:
-    said: tuple[Said, ...]
-    request: Request
-    words: tuple[str, ...]
+    def names(self) -> frozenset[str]:
+        """What it says something of: knobs by their names, flags with their words."""
+        pairs = zip(self.words[::2], self.words[1::2], strict=True)
+        return frozenset(word.partition("=")[0] if flag == "--set" else f"{flag} {word}" for flag, word in pairs)
 
 
 def ways_out(settled: Settled) -> tuple[Way, ...]:
-    """The first few changes that fit, ordered by how little they change."""
-    return tuple(islice(_fitting(settled), MOST))
+    """The first of each sort of change that fits, at most three, by how little they change.
+
+    One that says all that an earlier one says, and more, is none.
+    """
+    found: list[Way] = []
+    for changes in _sorts(settled):
+        ways = (way for change in changes if (way := _judged(change, settled)) is not None)
+        new = next((way for way in ways if not any(way.names() >= other.names() for other in found)), None)
+        if new is not None:
+            found.append(new)
+        if len(found) == MOST:
+            break
+    return tuple(found)
 
 
-def _fitting(settled: Settled) -> Iterator[Way]:
-    seen: set[tuple[str, ...]] = set()
-    for change in _changes(settled):
-        found = _judged(change)
-        if found is not None and found.words not in seen:
-            seen.add(found.words)
-            yield found
+def _sorts(settled: Settled) -> Iterator[Iterable[Change]]:
+    """Changes of one sort together: of memory alone, of the training, of the machine; two at once last."""
+    request = settled.request
+    yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else ()
+    yield states(settled)
+    yield adapters(settled)
+    yield lengths(settled)
+    yield hardware(settled)
+    yield ranks(settled)
+    for method in [*adapters(settled)][::-1] + [*states(settled)][::-1]:  # what saves most needs least besides
+        others: tuple[Callable[[Settled], Iterator[Change]], ...] = (lengths, hardware)
+        for other in others:
+            yield (both(method, change) for change in other(settled))
 
 
-def _judged(change: _Change) -> Way | None:
+def _judged(change: Change, settled: Settled) -> Way | None:
     """The way that a change is, where it fits and breaks no rule; stated knobs of memory alone give way to it."""
-    for request, freed in _freed(change.request):
+    for freely, freed in _freed(change.request):
+        request, kept = freely, tuple[str, ...]()
+        if freed or change.request.machine is not settled.request.machine:
+            request, kept = _keeping_rows(freely, change.request, settled)
         found = settle(request)
         if found.fits and not any(not rule.warns for rule in broken(facts_of(found))):
-            extra = _set({name: found.settings[name] for name in freed})
+            extra = assigned({name: found.settings[name] for name in freed if name in found.settings.choices})
             said = (*change.said, *([Said("plan.way-memory", {"names": ", ".join(freed)})] if freed else []))
-            return Way(said, (*change.words, *extra), found)
+            return Way(said, (*change.words, *kept, *extra), found)
     return None
 
 
@@ -110,134 +122,25 @@ def _freed(request: Request) -> Iterator[tuple[Request, tuple[str, ...]]]:
     yield request, ()
     open_: tuple[str, ...] = ()
     for names in _FREED:
-        stated = tuple(name for name in names if name in asked)
+        stated = tuple(name for name in names if name in asked and _applies(name, request))
         if stated:
             open_ += stated
             follows = (_FOLLOWS,) if _FOLLOWS in request.overrides else ()
             yield _without(request, (*open_, _FOLLOWS)), (*open_, *follows)
 
 
-def _changes(settled: Settled) -> Iterator[_Change]:
-    """Every change worth trying, by how little it changes; two at once last."""
-    request = settled.request
-    if any(True for _ in islice(_freed(request), 1, None)):
-        yield _Change((), request, ())
-    methods, hardware = [*_methods(settled)], [*_hardware(settled)]
-    yield from methods
-    yield from _shorter(settled)
-    yield from hardware
-    yield from _smaller(request)
-    for method in methods[::-1]:  # what saves most first, for it needs least besides
-        yield from (_both(method, other) for other in (*_shorter(settled), *hardware))
+def _keeping_rows(freely: Request, stated: Request, settled: Settled) -> tuple[Request, tuple[str, ...]]:
+    """The request with the rows of a step said, where they only follow from micro batch and accumulation."""
+    asked = stated.asked()
+    follow = all(name in asked for name in ("per_device_train_batch_size", _FOLLOWS))
+    if not follow or stated.recipe is not settled.request.recipe or (_ROWS in asked and asked[_ROWS].value != 0):
+        return freely, ()
+    rows = {_ROWS: settled.settings.rows_per_step}
+    return replace(freely, overrides={**freely.overrides, **rows}), assigned(rows)
 
 
-def _methods(settled: Settled) -> Iterator[_Change]:
-    """Other ways to train: fewer bits for what is kept, then fewer weights."""
-    request, sharded = settled.request, settled.fitted.layout.parallelism == "fsdp2"
-    if request.method == "full":
-        if not sharded:
-            yield _knobs("states", request, _PACKED_STATES)
-        if settled.settings["master_weights"] and settled.settings["dtype"] == "bfloat16":
-            yield _knobs("masters", request, _NO_MASTERS)
-            if not sharded:
-                yield _knobs("masters-states", request, {**_NO_MASTERS, **_PACKED_STATES})
-        yield from _recipes(request, "lora")
-        yield from _recipes(request, "qlora")
-        return
-    if settled.frame.base.quantization in (None, "int8"):
-        lifted = {"load_in_8bit": False} if settled.frame.base.quantization else {}
-        yield _knobs("qlora", request, {**lifted, "load_in_4bit": True})
-    if not sharded and "8bit" not in str(settled.settings["optim"]):
-        yield _knobs("states", request, _PACKED_STATES)
-
-
-def _shorter(settled: Settled) -> Iterator[_Change]:
-    """Usual lengths below the one that does not fit, the longest first."""
-    request, length = settled.request, settled.settings.number("max_length")
-    for shorter in _LENGTHS:
-        if shorter < length:
-            if request.tokens is None:
-                yield _knobs("length-blind", request, {"max_length": shorter}, {"length": shorter})
-                continue
-            losing, rows = request.tokens.train.cut(shorter).losing, request.tokens.train.rows
-            facts = {"length": shorter, "losing": losing, "rows": rows, "share": share(losing, rows)}
-            yield _knobs("length", request, {"max_length": shorter}, facts)
-
-
-def _hardware(settled: Settled) -> Iterator[_Change]:
-    """More of the same GPUs, then larger ones, fewest and smallest first."""
-    request, device = settled.request, settled.frame.device
-    kinds = gpu_kinds()
-    have = max(1, len(request.machine.gpus))
-    places = [(device.kind, count) for count in _COUNTS if count > have and device.kind in kinds]
-    larger = sorted(kinds.values(), key=lambda kind: kind.usable_bytes)
-    least = device.free_bytes if device.kind else 0
-    for count in dict.fromkeys((1, have, *_COUNTS)):
-        places += [(kind.name, count) for kind in larger if kind.usable_bytes > least and kind.bf16]
-    for kind, count in places:
-        assert kind is not None
-        machine = planned_machine(kind, count, request.machine)
-        moved = replace(request, machine=machine, elsewhere=True, free_disk_bytes=None)
-        said = Said("plan.way-gpu", {"count": count, "kind": kind})
-        yield _Change((said,), moved, ("--gpu", kind if count == 1 else f"{kind}:{count}"))
-
-
-def _smaller(request: Request) -> Iterator[_Change]:
-    """A smaller rank, its scale kept."""
-    values = {name: choice.value for name, choice in request.asked().items()}
-    rank, alpha = values.get("r"), values.get("lora_alpha")
-    for smaller in (16, 8):
-        if request.method == "lora" and isinstance(rank, int) and smaller < rank:
-            scaled: dict[str, Value] = {"r": smaller}
-            if isinstance(alpha, (int, float)):
-                scaled["lora_alpha"] = alpha * smaller / rank
-            yield _knobs("rank", request, scaled, {"r": smaller, "rank": rank})
-
-
-def _recipes(request: Request, prefix: str) -> Iterator[_Change]:
-    """The shipped recipe of another method, made for one GPU or for several as the machine has them."""
-    many = len(request.machine.gpus) > 1
-    named = [name for name in catalogue() if name.startswith(f"{prefix}-") and ("x" in name.rpartition("-")[2]) == many]
-    for name in named[:1]:
-        recipe = load_recipe(name)
-        if recipe.stage == request.stage:
-            said = Said(f"plan.way-to-{prefix}", {"recipe": name})
-            yield _Change((said,), _as_recipe(request, recipe), ("--recipe", name))
-
-
-def _as_recipe(request: Request, recipe: Recipe) -> Request:
-    """The request with another recipe, less what `--set` says of the old method alone."""
-    kept = {n: value for n, value in request.overrides.items() if knobs()[n].applies(recipe.stage, recipe.method)}
-    return replace(request, recipe=recipe, overrides=kept)
-
-
-def _knobs(
-    name: str, request: Request, values: Mapping[str, Value], facts: Mapping[str, object] = MappingProxyType({})
-) -> _Change:
-    said = Said(f"plan.way-{name}", facts)
-    return _Change((said,), replace(request, overrides={**request.overrides, **values}), _set(values))
-
-
-def _both(first: _Change, second: _Change) -> _Change:
-    """A change of the training with one of its length or machine."""
-    request = replace(
-        first.request,
-        overrides={**first.request.overrides, **second.request.overrides},
-        machine=second.request.machine,
-        elsewhere=second.request.elsewhere,
-        free_disk_bytes=second.request.free_disk_bytes,
-    )
-    return _Change((*first.said, *second.said), request, (*first.words, *second.words))
-
-
-def _set(values: Mapping[str, Value]) -> tuple[str, ...]:
-    return tuple(word for name, value in values.items() for word in ("--set", f"{name}={_written(value)}"))
-
-
-def _written(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+def _applies(name: str, request: Request) -> bool:
+    return knobs()[name].applies(request.stage, request.method)
 
 
 def _without(request: Request, names: tuple[str, ...]) -> Request:
