@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from finetui.cli.common import Output, PathWord, command, option
 from finetui.core.errors import MISMATCH, Problem, render, render_warnings
 from finetui.core.messages import t
+from finetui.core.text import one_line
 
 if TYPE_CHECKING:
     from finetui.models.fetch import Fetched
@@ -49,12 +51,13 @@ def fetch_command(
     request = Request(words, out, revision, dataset, site, not without_weights, files)
     with FetchProgress(output) as progress:
         fetched = fetch(request, progress)
-    _show(output, fetched, out)
+    _show(output, fetched)
     output.result(fetched.to_json())
     return 0
 
 
-def _show(output: Output, fetched: Fetched, out: Path | None) -> None:
+def _show(output: Output, fetched: Fetched) -> None:
+    from finetui.models.fetch.local import default_place
     from finetui.models.fetch.space import in_words
 
     size = sum(part.bytes for part in fetched.files.values())
@@ -66,11 +69,10 @@ def _show(output: Output, fetched: Fetched, out: Path | None) -> None:
     if fetched.resumed_bytes:
         output.note(t("fetch.resumed", bytes=in_words(fetched.resumed_bytes)))
     if fetched.left_out:
-        named = ", ".join(fetched.left_out[:_NAMED]) + (", …" if len(fetched.left_out) > _NAMED else "")
-        output.note(t("fetch.left-out", files=named))
+        output.note(t("fetch.left-out", files=_names(fetched.left_out)))
     if fetched.notes:
         output.note(render_warnings(fetched.notes))
-    name = str(fetched.path) if out is not None or fetched.site == "url" else fetched.source
+    name = fetched.source if fetched.path == default_place(fetched.source, fetched.kind) else str(fetched.path)
     if fetched.kind == "dataset":
         output.note(t("errors.next", command=shlex.join(["finetui", "inspect", name])))
     else:
@@ -78,16 +80,21 @@ def _show(output: Output, fetched: Fetched, out: Path | None) -> None:
 
 
 def _check(output: Output, words: str, *, dataset: bool, revision: str | None) -> int:
-    from finetui.cli.stages import Stages
+    from finetui.cli.fetch_progress import FetchProgress
     from finetui.models.fetch import check
 
-    with Stages(output) as stages:
-        checked = check(words, dataset=dataset, revision=revision, on_progress=stages)
+    with FetchProgress(output) as progress:
+        checked = check(words, dataset=dataset, revision=revision, on_progress=progress)
     output.result(checked.to_json())
     if checked.is_good:
         output.data(t("fetch.checked", path=checked.path, count=len(checked.manifest.files)))
         return 0
     names = [*checked.absent, *(path for path, _, _ in checked.mismatches)]
-    facts = {"path": checked.path, "names": ", ".join(names[:_NAMED]), "source": checked.manifest.source}
+    facts = {"path": checked.path, "names": _names(names), "source": checked.manifest.source}
     output.note(render([Problem("fetch.changed", facts)]))
     return MISMATCH
+
+
+def _names(paths: Sequence[str]) -> str:
+    shown = ", ".join(one_line(path, 80) for path in paths[:_NAMED])
+    return f"{shown}, …" if len(paths) > _NAMED else shown

@@ -1,4 +1,4 @@
-"""How far a fetch is, on stderr: one line that is redrawn where that is a terminal, else a line now and then."""
+"""How far a fetch is, on stderr: one line that is redrawn on a terminal, else a line now and then; none for --json."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Self
 from finetui.cli.common import Output
 from finetui.cli.stages import Stages
 from finetui.core.messages import t
+from finetui.models.fetch.http import Pause
 from finetui.models.fetch.space import in_words
 
 _CLEAR = "\r\x1b[K"
@@ -31,6 +32,7 @@ class FetchProgress:
         self._seen: deque[tuple[float, int]] = deque()
         self._shown_at = -_WRITTEN_EVERY_S
         self._shown_percent = -_WRITTEN_EVERY_PERCENT
+        self._paused: Pause | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -43,6 +45,8 @@ class FetchProgress:
 
     def __call__(self, facts: Mapping[str, Any]) -> None:
         """Show one report."""
+        if self._output.json:
+            return
         if facts["stage"] == "fetch-wait":
             self._clear()
             code = "fetch.waiting" if facts["pid"] else "fetch.waiting-somebody"
@@ -50,9 +54,9 @@ class FetchProgress:
         elif facts["stage"] != "fetch":
             self._stages(facts)
         else:
-            self._transfer(facts["done"], facts["total"])
+            self._transfer(facts["done"], facts["total"], facts["pause"])
 
-    def _transfer(self, done: int, total: int) -> None:
+    def _transfer(self, done: int, total: int, pause: Pause | None) -> None:
         now = self._clock()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW_S:
@@ -62,19 +66,22 @@ class FetchProgress:
         if self._output.live:
             if now - self._shown_at < _DRAWN_EVERY_S and not is_over:
                 return
-            sys.stderr.write(f"{_CLEAR}{self._line(done, total, percent)}")
+            sys.stderr.write(f"{_CLEAR}{self._line(done, total, percent, pause)}")
             sys.stderr.flush()
         else:
-            later = now - self._shown_at >= _WRITTEN_EVERY_S
+            later = now - self._shown_at >= _WRITTEN_EVERY_S or (pause is not None and pause != self._paused)
+            self._paused = pause
             if not later and percent - self._shown_percent < _WRITTEN_EVERY_PERCENT:
                 return
-            self._output.note(self._line(done, total, percent))
+            self._output.note(self._line(done, total, percent, pause))
         self._shown_at, self._shown_percent = now, percent
 
-    def _line(self, done: int, total: int, percent: int) -> str:
+    def _line(self, done: int, total: int, percent: int, pause: Pause | None) -> str:
         (first, before), (last, after) = self._seen[0], self._seen[-1]
         rate = (after - before) / (last - first) if last > first else 0.0
         facts = {"done": in_words(done), "total": in_words(total), "percent": percent, "rate": in_words(int(rate))}
+        if pause is not None:
+            return t("fetch.line-pause", **facts, host=pause.host, words=pause.words, wait=round(pause.seconds))
         if not total:
             return t("fetch.line-open", **facts)
         if rate <= 0:

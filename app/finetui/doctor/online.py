@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
+from finetui.core.errors import FinetuiError
 from finetui.models.fetch.http import Broken, Client, Refused
 from finetui.models.fetch.sites import HUB, Site
 
@@ -79,7 +80,10 @@ def _ahead(date: str | None) -> float | None:
 
 
 def _reach(site: Site, path: str) -> Answer:
-    client = Client(site)
+    try:
+        client = Client(site)
+    except FinetuiError as error:
+        return Answer(False, error.problems[0].message())
     try:
         with client.get(site.endpoint + path) as response:
             return Answer(True, clock_ahead_s=_ahead(response.headers.get("date")))

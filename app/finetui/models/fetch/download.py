@@ -48,7 +48,7 @@ def download(client: Client, file: RemoteFile, part: Path, report: Report, stop:
         resumed = there.size
         report(there.size)
         for chance in (1, 2):  # a proxy may have spoilt the bytes once
-            patience = Patience(client.wait)
+            patience = Patience(client)
             while not there.is_whole:
                 before = there.size
                 try:
@@ -81,13 +81,13 @@ class _Part:
         self.size = 0
         self.is_whole = False
         self.validator = self._mark.read_text(encoding="utf-8") if self._mark.is_file() else ""
-        """An ETag by which the server tells whether the file is still the same; not needed where a digest is known."""
+        """An ETag or date by which the server tells whether the file is still the same; empty where a digest does."""
         self._stream.seek(0)
         while block := self._stream.read(_CHUNK):
             self._digest.update(block)
             self.size += len(block)
         too_long = file.bytes is not None and self.size > file.bytes
-        if too_long or not (self._known or self.validator):
+        if too_long or not self.can_go_on:
             self.restart()
         self.is_whole = self.size == file.bytes
 
@@ -96,6 +96,11 @@ class _Part:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether anything will tell that what comes next is of another version than what is there."""
+        return self._known or bool(self.validator)
 
     @property
     def sha256(self) -> str:
@@ -127,11 +132,10 @@ class _Part:
         self.size = 0
         self.is_whole = False
 
-    def remember(self, response: httpx.Response) -> None:
+    def remember(self, headers: Mapping[str, str]) -> None:
         """Keep what marks the version that these bytes are of."""
-        strong = response.headers.get("etag", "")
-        self.validator = strong if strong and not strong.startswith("W/") else response.headers.get("last-modified", "")
         if not self._known:
+            self.validator = _validator(headers)
             self._mark.write_text(self.validator, encoding="utf-8")
 
     def remove(self) -> None:
@@ -159,16 +163,19 @@ def _attempt(client: Client, file: RemoteFile, part: _Part, report: Report, stop
     """
     if stop.is_set():
         raise Stopped
+    if part.size and not part.can_go_on:
+        report(-part.size)
+        part.restart()
     headers: dict[str, str] = {}
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
-        if not (file.sha256 or file.git_sha1):
+        if part.validator:
             headers["If-Range"] = part.validator
     try:
         with client.get(file.address, headers) as response:
             total = _start(response, file, part, report)
             with reading(response.url.host):
-                for block in response.iter_bytes(_CHUNK):
+                for block in response.iter_bytes():
                     if stop.is_set():
                         raise Stopped
                     if total is not None and (longer := part.size + len(block)) > total:
@@ -199,7 +206,8 @@ def _start(response: httpx.Response, file: RemoteFile, part: _Part, report: Repo
     begin, stated = 0, _length(headers)
     if response.status_code == 206:
         found = _RANGE.fullmatch(headers.get("content-range", "").strip())
-        if found is None or int(found[1]) != part.size:
+        other = part.validator and _validator(headers) not in ("", part.validator)
+        if found is None or int(found[1]) != part.size or other or _is_encoded(headers):
             report(-part.size)
             part.restart()
             raise Broken("an answer to another range", host=host, status=206)
@@ -210,16 +218,28 @@ def _start(response: httpx.Response, file: RemoteFile, part: _Part, report: Repo
         if part.size:
             report(-part.size)
             part.restart()
-        part.remember(response)
+        part.remember(headers)
     return file.bytes if file.bytes is not None else stated
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
     """How long a whole answer says that the file is; an encoded one speaks of other bytes."""
-    if headers.get("content-encoding", "identity") != "identity":
+    if _is_encoded(headers):
         return None
     value = headers.get("content-length", "")
     return int(value) if value.isascii() and value.isdigit() else None
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    """What an answer says of its version; nothing where only the same bytes in another encoding would bear it."""
+    tag = headers.get("etag", "")
+    if _is_encoded(headers):
+        return ""
+    return tag if tag and not tag.startswith("W/") else headers.get("last-modified", "")
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-encoding", "identity") != "identity"
 
 
 def _fault(file: RemoteFile, part: _Part) -> Problem | None:

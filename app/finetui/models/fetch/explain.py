@@ -6,7 +6,7 @@ import shlex
 
 from finetui.core.errors import Problem, ShellWords
 from finetui.core.fetched import DATASET, MODEL
-from finetui.models.fetch.http import Broken, Refused
+from finetui.models.fetch.http import CERTIFICATE, Broken, Refused
 from finetui.models.fetch.hub import explain_hub
 from finetui.models.fetch.local import places
 from finetui.models.fetch.modelscope import explain_modelscope
@@ -16,6 +16,9 @@ from finetui.models.fetch.sites import HUB, HUB_ENDPOINT, MIRROR, MODELSCOPE, UR
 
 def refused_words(refused: Refused, site: Site, asked: Reference) -> Problem:
     """A refusal, as its site means it."""
+    if refused.code == CERTIFICATE:
+        trust = {"host": refused.host, "words": refused.words, "command": _again(asked)}
+        return Problem("fetch.certificate", trust)
     if asked.site == HUB:
         return explain_hub(refused, site, asked.name, asked.kind or MODEL, asked.revision)
     if asked.site == MODELSCOPE:

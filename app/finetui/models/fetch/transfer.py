@@ -9,12 +9,13 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetui.core.errors import MACHINE, FinetuiError, Problem
 from finetui.core.fetched import Part
+from finetui.core.files import naming
 from finetui.core.jobs import Progress
 from finetui.models.digests import digests
 from finetui.models.fetch.download import Arrived, Stopped, download, git_sha1
@@ -44,9 +45,11 @@ class Transferred:
 class Transfer:
     """Bring files into a staging folder."""
 
-    def __init__(self, client: Client, staging: Staging, on_progress: Progress | None) -> None:
+    def __init__(self, client: Client, staging: Staging, words: str, on_progress: Progress | None) -> None:
+        """`words` are what the person asked for."""
         self._client = client
         self._staging = staging
+        self._words = words
         self._on_progress = on_progress
         self._stop = threading.Event()
         self._todo: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
@@ -55,28 +58,67 @@ class Transfer:
         self._done = 0
 
     def run(self, files: Iterable[RemoteFile], near: Iterable[Path] = ()) -> Transferred:
-        """Bring all files in: those of earlier attempts, those that lie in a folder of `near`, the others from the
-        site, the largest first.
+        """Bring all files in, after a look at the disk: those of earlier attempts, those that are in the folder that
+        will be replaced, those that lie in a folder of `near`, the others from the site, the largest first.
 
-        Raises what `download` raises, after the others have stopped; FinetuiError (exit 5) where the disk is full.
+        Raises what `download` raises, after the others have stopped; FinetuiError (exit 5) where the disk has no room.
         """
         result = Transferred()
-        coming = []
         known = self._staging.whole()
+        missing: list[RemoteFile] = []
         for file in files:
-            part = self._staging.has(file, known)
-            if part is not None:
+            if (part := self._staging.has(file, known)) is not None:
                 result.resumed_bytes += part.bytes
             else:
-                part = copy_of(file, near, self._staging)
+                part = self._linked(file)
             if part is None:
-                coming.append(file)
+                missing.append(file)
             else:
-                result.files[file.path] = part
-                self._done += part.bytes
+                self._have(file, part, result)
+        needed = sum(max(0, (file.bytes or 0) - self._staging.bytes_of(file)) for file in missing)
+        check_space(self._staging.folder, needed, self._words)
+        coming: list[RemoteFile] = []
+        for file in missing:
+            if (part := self._copied(file, near)) is not None:
+                self._have(file, part, result)
+            else:
+                coming.append(file)
         total = None if any(file.bytes is None for file in coming) else sum(file.bytes or 0 for file in coming)
         self._fetch(coming, result, None if total is None else self._done + total)
         return result
+
+    def _have(self, file: RemoteFile, part: Part, result: Transferred) -> None:
+        result.files[file.path] = part
+        self._done += part.bytes
+
+    def _linked(self, file: RemoteFile) -> Part | None:
+        """A file of the folder that is about to be replaced, which needs no room; None where it has none."""
+        path = self._staging.target / file.path
+        if not is_same(path, file, self._on_progress):
+            return None
+        arrived = self._staging.part(file)
+        arrived.unlink(missing_ok=True)
+        try:
+            os.link(path, arrived)
+        except OSError:  # a file system without links: it is copied like any other
+            return None
+        return self._kept(file, arrived, path)
+
+    def _copied(self, file: RemoteFile, near: Iterable[Path]) -> Part | None:
+        """A file of a folder of this machine that has it; None where none has it."""
+        for folder in (self._staging.target, *near):
+            path = folder / file.path
+            if is_same(path, file, self._on_progress):
+                arrived = self._staging.part(file)
+                with naming(arrived):
+                    shutil.copyfile(path, arrived)
+                return self._kept(file, arrived, path)
+        return None
+
+    def _kept(self, file: RemoteFile, arrived: Path, origin: Path) -> Part:
+        part = Part(arrived.stat().st_size, digests([origin])[origin])
+        self._staging.keep(file, arrived, part)
+        return part
 
     def _fetch(self, coming: list[RemoteFile], result: Transferred, total: int | None) -> None:
         for file in sorted(coming, key=lambda file: -(file.bytes or 0)):
@@ -129,7 +171,8 @@ class Transfer:
 
     def _report(self, total: int | None) -> None:
         if self._on_progress is not None:
-            self._on_progress({"stage": "fetch", "done": self._done, "total": total or 0})
+            facts = {"stage": "fetch", "done": self._done, "total": total or 0, "pause": self._client.pausing}
+            self._on_progress(facts)
 
     def _explained(self, error: BaseException, coming: list[RemoteFile], result: Transferred) -> BaseException:
         if not isinstance(error, OSError) or error.errno not in _FULL:
@@ -139,25 +182,6 @@ class Transfer:
         folder = self._staging.folder
         facts = {"needed": in_words(needed), "free": in_words(free_bytes(folder))}
         return FinetuiError(Problem("fetch.disk-full", facts, str(folder)), MACHINE)
-
-
-def bring_in(
-    client: Client,
-    files: Sequence[RemoteFile],
-    staging: Staging,
-    near: Sequence[Path],
-    words: str,
-    on_progress: Progress | None,
-) -> Transferred:
-    """Have all files in the staging folder, after a look at the disk; `words` are what the person asked for.
-
-    Raises what `Transfer.run` raises, and FinetuiError (exit 5) where they will not fit.
-    """
-    known = staging.whole()
-    missing = [file for file in files if staging.has(file, known) is None]
-    needed = sum(max(0, (file.bytes or 0) - staging.bytes_of(file)) for file in missing)
-    check_space(staging.folder, needed, words)
-    return Transfer(client, staging, on_progress).run(files, near)
 
 
 def is_same(path: Path, file: RemoteFile, on_progress: Progress | None = None) -> bool:
@@ -170,20 +194,3 @@ def is_same(path: Path, file: RemoteFile, on_progress: Progress | None = None) -
         return file.git_sha1 is not None and git_sha1(path) == file.git_sha1
     except OSError:
         return False
-
-
-def copy_of(file: RemoteFile, near: Iterable[Path], staging: Staging) -> Part | None:
-    """Take a file from a folder of this machine that has it; None where none has it."""
-    for folder in near:
-        path = folder / file.path
-        if is_same(path, file):
-            arrived = staging.part(file)
-            if folder == staging.target:  # about to be replaced: no need to have the bytes twice
-                arrived.unlink(missing_ok=True)
-                os.link(path, arrived)
-            else:
-                shutil.copyfile(path, arrived)
-            part = Part(arrived.stat().st_size, digests([path])[path])
-            staging.keep(file, arrived, part)
-            return part
-    return None
