@@ -50,6 +50,8 @@ COMMANDS = {
     "watch": "runs",
     "logs": "runs",
     "stop": "runs",
+    "rm": "remove",
+    "clean": "remove",
     "merge": "merge",
     "chat": "chat",
 }
