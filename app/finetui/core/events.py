@@ -26,6 +26,7 @@ FAILURES = (
     "out-of-memory",
     "data-mismatch",
     "model-mismatch",
+    "resume-mismatch",
     "disk-full",
     "error",
 )
@@ -67,6 +68,10 @@ SCHEMA: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "failed": {"cause": (str,), "detail": (str,)},
 }
 """The trainer's events: the facts of each, and the types they come in."""
+OPTIONAL: Mapping[str, Mapping[str, tuple[type, ...]]] = {"started": {"resumed_from": (int,), "changes": (dict,)}}
+"""Facts that an event may have beside those: of a training that goes on, the step that its checkpoint had reached (0
+where there was none), and the settings of memory and speed that hold in place of the lock's.
+"""
 SUPERVISOR_EVENTS = frozenset(
     "queued supervisor adopted sample stop exit evidence warning ended then on_finish".split()
 )
@@ -130,10 +135,11 @@ def conforms(facts: Mapping[str, Any]) -> list[str]:
         return [f"no event {name}"]
     wanted = {"v": (int,), "event": (str,), "time": _NUMBER, "step": (int, type(None)), **SCHEMA[name]}
     wrong = [f"{name}.{key} is missing" for key in wanted if key not in facts]
-    wrong += [f"{name}.{key} is not in the schema" for key in facts if key not in wanted]
+    known = {**wanted, **OPTIONAL.get(name, {})}
+    wrong += [f"{name}.{key} is not in the schema" for key in facts if key not in known]
     return wrong + [
         f"{name}.{key} is {type(facts[key]).__name__}"
-        for key, kinds in wanted.items()
+        for key, kinds in known.items()
         if key in facts and type(facts[key]) not in kinds
     ]
 
@@ -182,6 +188,17 @@ class Reader:
         """Lines of both files that were no events of this schema."""
         return sum(tail.skipped for tail in self._tails)
 
+    def glance(self) -> list[Event]:
+        """What a picture needs of all that is there already (see `overview`); `read` goes on after it."""
+        from finetui.core.overview import overview
+
+        found = []
+        for tail in self._tails:
+            seen = overview(tail.path)
+            tail.offset = seen.offset
+            found.append(seen.events)
+        return list(heapq.merge(*found, key=lambda event: event.time))
+
     def read(self) -> list[Event]:
         """What was added to either file since the last reading, oldest first."""
         return list(heapq.merge(*(tail.read() for tail in self._tails), key=lambda event: event.time))
@@ -190,6 +207,22 @@ class Reader:
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The facts of every event in one file, from its beginning."""
     return (event.facts for event in Tail(path).events())
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """The facts of every optimizer step that counts, in order.
+
+    A training that goes on takes the steps after its checkpoint once more: those of the launch before are left out.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for event in Tail(path).events():
+        if event.name == "started":
+            reached = event.facts.get("resumed_from") or 0
+            found = {step: facts for step, facts in found.items() if step <= reached}
+        elif event.name == "step":
+            facts = event.facts
+            found[facts["step"]] = facts
+    return [found[step] for step in sorted(found)]
 
 
 def last(path: Path, names: Iterable[str]) -> Event | None:

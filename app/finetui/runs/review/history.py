@@ -69,6 +69,7 @@ class History:
         self.memory_bytes = 0
         """Highest peak that a step has named."""
         self.trained_tokens = 0
+        """Exact where every step was taken; where only some were, each stands for those since the one before it."""
         self.evaluations: list[Evaluated] = []
         self.checkpoints: list[Saved] = []
         self.best: Saved | None = None
@@ -136,6 +137,7 @@ class History:
 
     def _step(self, facts: dict[str, Any]) -> None:
         step = facts["step"]
+        since = self.steps[-1] if self.steps else step - 1
         if self.steps and step <= self.steps[-1]:
             kept = bisect_left(self.steps, step)
             self.repeated += len(self) - kept
@@ -150,7 +152,7 @@ class History:
         self.speeds.append(_number(facts["tokens_per_second"]))
         self.epochs.append(_number(facts["epoch"]))
         self.memory_bytes = max(self.memory_bytes, facts["memory_bytes"])
-        self.trained_tokens += facts["trained_tokens"]
+        self.trained_tokens += facts["trained_tokens"] * max(1, step - since)
 
     def _evaluated(self, found: Evaluated) -> None:
         self.evaluations = [each for each in self.evaluations if each.step < found.step] + [found]

@@ -1,0 +1,77 @@
+"""A long event file at a glance: every rare event, the newest lines, and steps at even distances between them."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetui.core.events import Event, parse
+
+_WHOLE_BYTES = 4 << 20
+"""A shorter file is read whole."""
+_POINTS = 4000
+"""Lines at even distances: more than any screen or picture has columns."""
+_NEWEST = 2000
+"""Lines from the end that are all there."""
+_RARE = re.compile(rb'"event": ?"(?!step"|sample")')
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Some of the events of a file, in its order."""
+
+    events: list[Event]
+    offset: int
+    """Where a `Tail` goes on: after the last whole line."""
+
+
+def overview(path: Path) -> Overview:
+    """What a picture of the whole file needs, in a fraction of the time that reading all of it takes.
+
+    Each rare event stands with the lines beside it, so that times between events keep what they were spent on.
+    """
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return Overview([], 0)
+    with stream:
+        size = stream.seek(0, 2)
+        if size == 0:
+            return Overview([], 0)
+        with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+            starts = sorted(_every_line(content, end) if end <= _WHOLE_BYTES else _chosen(content, end))
+            lines = (content[start : content.find(b"\n", start) + 1] for start in starts)
+            return Overview([event for line in lines if (event := parse(line)) is not None], end)
+
+
+def _every_line(content: mmap.mmap, end: int) -> set[int]:
+    starts, start = set(), 0
+    while start < end:
+        starts.add(start)
+        start = content.find(b"\n", start) + 1
+    return starts
+
+
+def _chosen(content: mmap.mmap, end: int) -> set[int]:
+    starts = {_start_of(content, end * point // _POINTS) for point in range(_POINTS)}
+    for match in _RARE.finditer(content, 0, end):
+        start = _start_of(content, match.start())
+        starts |= {start, _start_of(content, max(0, start - 1))}
+        following = content.find(b"\n", start) + 1
+        if following < end:
+            starts.add(following)
+    start = end
+    for _ in range(_NEWEST):
+        start = _start_of(content, start - 1)
+        starts.add(start)
+        if start == 0:
+            break
+    return starts
+
+
+def _start_of(content: mmap.mmap, place: int) -> int:
+    """Where the line begins that this byte is in."""
+    return content.rfind(b"\n", 0, place) + 1
