@@ -27,6 +27,14 @@ from finetui.core.errors import JOB_FAILED, FinetuiError, Problem
 from finetui.core.worker_io import progress, serve
 
 OUT_OF_MEMORY = "out-of-memory"
+_TRAINERS = {
+    "FINETUI_EVENTS": "",
+    "FINETUI_STOP_AFTER": "",
+    "FINETUI_REHEARSE": "1",
+    "FINETUI_RESUME": "",
+    "FINETUI_CHANGES": "",
+}
+"""What the trainer reads beside places and ranks; empty is unset."""
 _LOOK_MS = 200
 _TAIL_BYTES = 4000
 _MEMORY_WORDS = ("bad_alloc", "memoryerror", "cannot allocate memory", "can't allocate memory", "out of memory")
@@ -42,7 +50,7 @@ def attempt(request: Mapping[str, Any]) -> dict[str, Any]:
         (folder / "lock.json").write_text(json.dumps(request["lock"]), encoding="utf-8")
         (folder / "request.json").write_text(json.dumps(dict(request)), encoding="utf-8")
         progress(stage="try")
-        statuses = _run(folder, request["lock"]["world_size"], request["environment"])
+        statuses = _run(folder, request)
         found = [_said(folder, rank, status) for rank, status in enumerate(statuses)]
     failed = [one for one in found if one["outcome"] != "measured"]
     for one in failed:
@@ -54,20 +62,19 @@ def attempt(request: Mapping[str, Any]) -> dict[str, Any]:
     return max(found, key=lambda one: one["peak_bytes"]) | {"seconds": found[0]["seconds"]}
 
 
-def _run(folder: Path, count: int, environment: Mapping[str, str]) -> list[int | None]:
+def _run(folder: Path, request: Mapping[str, Any]) -> list[int | None]:
     """Run the processes to their end; gives their statuses, None for those ended because another one had failed."""
-    shared = {**os.environ, **environment, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    shared["MASTER_PORT"] = str(_free_port())
+    environment = _environment(folder, request)
     children = []
     try:
-        for rank in range(count):
+        for rank in range(request["lock"]["world_size"]):
             with (folder / f"log-{rank}").open("wb") as log:
                 child = subprocess.Popen(
                     [sys.executable, "-m", "finetui.workers.trial.process", str(folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 )
             children.append(child)
         return _wait(children)
@@ -75,6 +82,14 @@ def _run(folder: Path, count: int, environment: Mapping[str, str]) -> list[int |
         for child in children:
             child.kill()
             child.wait()
+
+
+def _environment(folder: Path, request: Mapping[str, Any]) -> dict[str, str]:
+    """What launch.sh and torch.distributed.run would tell every process of the trainer."""
+    kept = {name: value for name, value in os.environ.items() if name not in _TRAINERS}
+    places = {"MODEL": request["model"], "DATA": str(folder), "OUT": str(folder / "out")}
+    ranks = {"WORLD_SIZE": str(request["lock"]["world_size"]), "MASTER_ADDR": "127.0.0.1"}
+    return {**kept, **request["environment"], **places, **ranks, "MASTER_PORT": str(_free_port()), **_TRAINERS}
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:

@@ -9,6 +9,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +48,18 @@ def take(folder: Path, request: dict[str, Any], rank: int) -> dict[str, Any]:
 
     Raises what the trainer raises.
     """
-    place = training.Place(
-        lock=folder / "lock.json",
-        model=Path(request["model"]),
-        data=folder,
-        out=folder / f"out-{rank}",
-        events=folder / "events.jsonl",
-        stop_after=None,
-        rehearses=True,
-        rank=rank,
-        world_size=int(os.environ["WORLD_SIZE"]),
-    )
+    place = replace(training.find_place(), lock=folder / "lock.json")
     events = Events(place.events if rank == 0 else None)
-    lock = read_lock(place.lock)
+    lock = read_lock(place.lock, place.changes)
     rows = make_rows(request["rows"], request["vocabulary"])
     evaluation = make_rows(request["evaluation"], request["vocabulary"]) if request["evaluation"] else None
     result = training.load(lock, place, events)
     if not machine.on_cuda():
         forget_loading()
         limit(request["limit_bytes"])
-    trainer = training.prepare(lock, place, events, result, rows, evaluation)
+    stop = training.Stop()
+    trainer = training.prepare(lock, place, events, result, rows, evaluation, None, stop)
+    stop.waits = True
     trainer.train()
     return {
         "outcome": "measured",
