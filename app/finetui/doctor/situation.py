@@ -85,7 +85,7 @@ def gather(purpose: Purpose, *, python: str | None = None, model: str | None = N
         host=read_host(),
         disks=disks,
         larger={variable: disk for variable, disk in larger.items() if disk is not None},
-        is_writable=_is_writable(home.home()),
+        is_writable=is_writable(home.home()),
         environment=dict(os.environ),
         encoding=getattr(sys.stdout, "encoding", None) or "ascii",
         interpreter=ask_interpreter(python) if purpose.packages or python else None,
@@ -115,7 +115,8 @@ def _disks(mounts: tuple[Mount, ...]) -> dict[str, Disk]:
     return found
 
 
-def _is_writable(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
+    """Whether this user may write there, or make the folder where it is not there yet."""
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -101,7 +101,7 @@ def situation(
         "purpose": purpose_of(names),
         "machine": probe(Path("/nowhere"), lambda: library, {}),
         "host": replace(HOST, **(host or {})),
-        "disks": {name: DISK for name in ("FINETUI_HOME", "HF_HOME", "TMPDIR")} if disks is None else disks,
+        "disks": dict.fromkeys(("FINETUI_HOME", "HF_HOME", "TMPDIR"), DISK) if disks is None else disks,
         "larger": {},
         "is_writable": True,
         "environment": {"LANG": "C.UTF-8", **(environment or {})},

@@ -9,8 +9,17 @@ import pytest
 
 from finetui.doctor.leftovers import RunHere
 from tests.unit.doctor.situations import PYTHON, T4, V100, findings, interpreter, only, situation, troubles
-from tests.unit.hardware import nvml as fake
-from tests.unit.hardware.nvml import A100, GIB, RTX3090, Card, FakeNvml
+from tests.unit.hardware.nvml import (
+    A100,
+    GIB,
+    RTX3090,
+    Card,
+    FakeNvml,
+    NVMLError_DriverNotLoaded,
+    NVMLError_LibraryNotFound,
+    NVMLError_LibRmVersionMismatch,
+    Refused,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -143,14 +152,14 @@ def test_a_card_that_is_not_well_is_told(note: dict[str, int], level: str, comma
 @pytest.mark.parametrize(
     ("error", "host", "code", "level"),
     [
-        (fake.NVMLError_LibraryNotFound("no"), {}, "no-gpu", "note"),
-        (fake.NVMLError_LibraryNotFound("no"), {"nvidia_cards": 1}, "no-driver", "missing"),
-        (fake.NVMLError_LibraryNotFound("no"), {"nvidia_cards": 4, "is_container": True}, "no-driver-container", "missing"),
-        (fake.NVMLError_LibraryNotFound("no"), {"is_wsl": True}, "no-driver-wsl", "note"),
-        (fake.NVMLError_DriverNotLoaded("no"), {}, "no-gpu", "note"),
-        (fake.NVMLError_DriverNotLoaded("not loaded"), {"nvidia_cards": 1}, "gpu-no-driver", "missing"),
-        (fake.NVMLError_LibRmVersionMismatch("550 and 560"), {"nvidia_cards": 1}, "gpu-mismatch", "missing"),
-        (fake.Refused("Unknown \x1b[31mError"), {"nvidia_cards": 1}, "gpu-broken", "missing"),
+        (NVMLError_LibraryNotFound("no"), {}, "no-gpu", "note"),
+        (NVMLError_LibraryNotFound("no"), {"nvidia_cards": 1}, "no-driver", "missing"),
+        (NVMLError_LibraryNotFound(""), {"nvidia_cards": 1, "is_container": True}, "no-driver-container", "missing"),
+        (NVMLError_LibraryNotFound("no"), {"is_wsl": True}, "no-driver-wsl", "note"),
+        (NVMLError_DriverNotLoaded("no"), {}, "no-gpu", "note"),
+        (NVMLError_DriverNotLoaded("not loaded"), {"nvidia_cards": 1}, "gpu-no-driver", "missing"),
+        (NVMLError_LibRmVersionMismatch("550 and 560"), {"nvidia_cards": 1}, "gpu-mismatch", "missing"),
+        (Refused("Unknown \x1b[31mError"), {"nvidia_cards": 1}, "gpu-broken", "missing"),
     ],
 )  # fmt: skip
 def test_a_driver_that_gives_no_gpu_is_told_by_its_cause(
@@ -163,12 +172,12 @@ def test_a_driver_that_gives_no_gpu_is_told_by_its_cause(
 
 
 def test_a_broken_driver_is_no_reason_against_fetching() -> None:
-    library = FakeNvml([], {"nvmlInit": fake.NVMLError_LibRmVersionMismatch("550 and 560")})
+    library = FakeNvml([], {"nvmlInit": NVMLError_LibRmVersionMismatch("550 and 560")})
     assert troubles(situation("fetch", nvml=library)) == {"gpu-mismatch": "warning"}
 
 
 def test_the_driver_is_installed_as_the_distribution_does_it_and_by_whom_may() -> None:
-    library = FakeNvml([], {"nvmlInit": fake.NVMLError_LibraryNotFound("no")})
+    library = FakeNvml([], {"nvmlInit": NVMLError_LibraryNotFound("no")})
 
     def command(**parts: object) -> str | None:
         where = situation(nvml=library, host={"nvidia_cards": 1}, **parts)  # type: ignore[arg-type]
