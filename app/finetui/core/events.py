@@ -73,7 +73,7 @@ OPTIONAL: Mapping[str, Mapping[str, tuple[type, ...]]] = {"started": {"resumed_f
 where there was none), and the settings of memory and speed that hold in place of the lock's.
 """
 SUPERVISOR_EVENTS = frozenset(
-    "queued supervisor adopted sample stop exit evidence warning ended then on_finish".split()
+    ["queued", "supervisor", "adopted", "sample", "stop", "exit", "evidence", "warning", "ended", "then", "on_finish"]
 )
 """The supervisor's events, whose facts are its own."""
 

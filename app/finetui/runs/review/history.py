@@ -163,6 +163,7 @@ class History:
         self._gone = event.name == "exit"
         if self.begun is None or self._since is None:
             self.begun = self._since = now
+            self._before_first_step = event.name != "step"
             return
         phase = _ENDS[event.name]
         if event.name in ("supervisor", "started"):
