@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import venv
 from pathlib import Path
 
 import pytest
 
 from finetui.core.errors import Problem
 from finetui.doctor.interpreter import Interpreter, ask_interpreter
+from finetui.doctor.purpose import purpose_of
+from finetui.recipes.recipe import load_recipe
 from tests.unit.doctor.situations import PYTHON, T4, findings, interpreter, only, situation, troubles
 from tests.unit.hardware.nvml import RTX3090
 
@@ -95,9 +98,6 @@ def test_flash_attention_is_not_advised_where_it_cannot_be_had_or_is_not_wanted(
 
 
 def test_a_recipe_that_asks_for_flash_attention_needs_it(tmp_path: Path) -> None:
-    from finetui.doctor.purpose import purpose_of
-    from finetui.recipes.recipe import load_recipe
-
     recipe = tmp_path / "r.toml"
     recipe.write_text('[recipe]\nextends = "qlora-3090"\n[train]\nattn_implementation = "flash_attention_2"\n')
     purpose = purpose_of((), load_recipe(str(recipe)))
@@ -110,9 +110,6 @@ def test_a_recipe_that_asks_for_flash_attention_needs_it(tmp_path: Path) -> None
     ("recipe", "names"), [("lora-3090", ("lora",)), ("full-a100x4", ("full",)), ("qlora-a100x4", ("qlora",))]
 )
 def test_a_recipe_says_what_is_looked_at(recipe: str, names: tuple[str, ...]) -> None:
-    from finetui.doctor.purpose import purpose_of
-    from finetui.recipes.recipe import load_recipe
-
     assert purpose_of((), load_recipe(recipe)).names == names
     assert purpose_of(("fetch",), load_recipe(recipe)).names == ("fetch", *names)
 
@@ -163,8 +160,6 @@ def test_a_python_that_is_too_old_is_told_with_the_way_to_a_newer_one(tmp_path: 
 
 
 def test_another_python_is_asked_and_found_bare(tmp_path: Path) -> None:
-    import venv
-
     venv.create(tmp_path / "bare", symlinks=True)
     there = ask_interpreter(str(tmp_path / "bare/bin/python"))
     assert there.problem is None
