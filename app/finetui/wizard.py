@@ -41,7 +41,6 @@ __all__ = ["Draft", "lock", "plan"]
 
 T = TypeVar("T")
 _TRAINED_STAGES = ("sft", "pt")
-_TRAINED_PARALLELISM = ("single", "ddp")
 _TOLD_BY_BUNDLE = ("rules.cutoff-loses",)
 """Warnings of a plan that a bundle gives with each row counted."""
 _TEMPLATES = (
@@ -103,7 +102,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     if recipe and inputs and (stage := Inspection(inputs[0]).stage) != recipe.stage:
         wrong.problems.append(_other_stage(recipe, stage, draft))
     if recipe and recipe.stage not in _TRAINED_STAGES:
-        wrong.problems.append(Problem("plan.no-trainer", {"what": recipe.stage, "plan": draft.command()}))
+        wrong.problems.append(Problem("rules.no-trainer", {"stage": recipe.stage}))
     wrong.judge()
     assert recipe is not None
     assert overrides is not None
@@ -213,9 +212,8 @@ def _decides_tokens(path: Path) -> bool:
 
 def _refuse(plan: Plan, draft: Draft) -> None:
     """Raise FinetuiError where the plan has no trainer, or (exit 5) does not fit and that was not accepted."""
-    parallelism = str(plan.settings["parallelism"])
-    if parallelism not in _TRAINED_PARALLELISM:
-        raise FinetuiError(Problem("plan.no-trainer", {"what": parallelism, "plan": draft.command()}))
+    if plan.untrained:
+        raise FinetuiError(plan.untrained)
     if not plan.fits and not draft.accept_memory:
         ways = [way.text() for way in plan.ways_out]
         facts = {"needed": gib(plan.prediction.band[1]), "free": gib(plan.free_bytes), "plan": draft.command()}

@@ -68,7 +68,7 @@ def plan_command(
     output.result(found.to_json())
     if not output.json:
         show(output, found, draft)
-        if found.fits and data:
+        if found.fits and data and not found.untrained:
             output.note("\n" + t("errors.next", command=draft.next()))
     ran_out = tries and found.tried is not None and not found.tried.fits
     return MACHINE if ran_out or not found.fits else 0

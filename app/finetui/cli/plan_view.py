@@ -47,9 +47,9 @@ def show(output: Output, plan: Plan, draft: Draft) -> None:
     print_settings(console, plan.settings)
     print_head(console, t("plan.head-run"))
     _run(console, plan)
-    if plan.warnings:
+    if warnings := (*plan.untrained, *plan.warnings):
         console.print()
-        console.print(Text(render_warnings(plan.warnings), style="yellow"), soft_wrap=True)
+        console.print(Text(render_warnings(warnings), style="yellow"), soft_wrap=True)
     if not plan.fits:
         _ways(console, plan, draft)
 
@@ -127,10 +127,10 @@ def _figures(plan: Plan) -> Iterator[tuple[str, str]]:
     """A label and what stands beside it."""
     yield t("plan.label-rows"), _rows(plan)
     if ESTIMATED in plan.notes:
-        yield "", t("plan.unmeasured", what=t(ESTIMATED))
+        yield "", t(ESTIMATED)
     yield t("plan.label-time"), _time(plan)
     if SLOW in plan.notes:
-        yield "", t("plan.unmeasured", what=t(SLOW))
+        yield "", t(SLOW)
     yield t("plan.label-disk"), _disk(plan)
     request = plan.settled.request
     if request.free_disk_bytes is not None:
@@ -151,8 +151,11 @@ def _time(plan: Plan) -> str:
     step = duration(plan.settled.fitted.seconds)
     if plan.time is None:
         return t("plan.time-step", step=step)
-    parts = {name: duration(seconds) for name, seconds in vars(plan.time).items()}
-    return t("plan.time", total=duration(plan.time.total), steps=f"{plan.settled.saving.steps:,}", step=step, **parts)
+    parts = {name: seconds for name, seconds in vars(plan.time).items() if seconds >= 1 and name != "training"}
+    others = [t(f"plan.time-{name}", time=duration(seconds)) for name, seconds in parts.items()]
+    steps = f"{plan.settled.saving.steps:,}"
+    training = t("plan.time-training", steps=steps, step=step, time=duration(plan.time.training))
+    return t("plan.time", total=duration(plan.time.total), parts=" + ".join([training, *others]))
 
 
 def _disk(plan: Plan) -> str:

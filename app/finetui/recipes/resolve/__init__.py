@@ -25,7 +25,7 @@ def resolve(request: Request) -> Plan:
     settled = settle(request)
     facts = facts_of(settled)
     found = broken(facts)
-    refused = [rule for rule in found if not rule.warns]
+    refused = [rule for rule in found if rule.refuses]
     problems = [rule.problem(facts) for rule in refused]
     others = _unfitting(settled, refused)
     if problems or others:
@@ -35,6 +35,7 @@ def resolve(request: Request) -> Plan:
         settled=settled,
         ways_out=() if settled.fits else ways_out(settled),
         warnings=tuple(rule.problem(facts) for rule in found if rule.warns),
+        untrained=tuple(rule.problem(facts) for rule in found if rule.planned),
         time=time,
         cost=cost_of(settled, time),
     )

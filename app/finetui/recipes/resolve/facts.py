@@ -96,11 +96,13 @@ def _rows(settled: Settled, values: Mapping[str, Any]) -> dict[str, Any]:
     needed = math.ceil(settled.frame.rows / (micro * settled.frame.world))
     limit = settled.request.model.max_position_embeddings
     known = tokens is not None and tokens.train.rows > 0
+    left = tokens.left(values["max_length"], values["overlong"]) if tokens and known else None
     return {
         "room": room,
         "rows_add_up": not stated or times == needed,
         "beyond_model": 0 if limit is None else max(0, values["max_length"] - limit),
         "rows": tokens.rows if tokens else None,
+        "rows_left": left,
         "longest": tokens.longest if tokens else None,
         "losing": tokens.train.cut(values["max_length"]).losing if tokens and known else None,
         "evaluation_rows": tokens.held_rows if tokens else None,
@@ -113,7 +115,8 @@ def _steps(settled: Settled, values: Mapping[str, Any]) -> dict[str, Any]:
     tokens, steps = settled.request.tokens, settled.saving.steps
     asked = settled.request.asked()
     warmup = values["warmup_steps"]
-    passes = steps * settled.frame.rows / tokens.rows if steps and tokens and tokens.rows else None
+    left = tokens.left(values["max_length"], values["overlong"]) if tokens else 0
+    passes = steps * settled.frame.rows / left if steps and left else None
     return {
         "steps": steps,
         "passes": passes and round(passes, 1),

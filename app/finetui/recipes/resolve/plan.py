@@ -30,6 +30,8 @@ class Plan:
     """What would fit, where this does not."""
     warnings: tuple[Problem, ...]
     """What is allowed, and probably not meant."""
+    untrained: tuple[Problem, ...]
+    """Why this can be planned and not be locked."""
     time: Time | None
     """Of the whole run; None where the number of rows is not known."""
     cost: Cost | None
@@ -133,6 +135,7 @@ class Plan:
             "seconds_per_step": round(self.settled.fitted.seconds, 4),
             "time": self.time and self.time.to_json(),
             "cost": self.cost and self.cost.to_json(),
-            "warnings": [problem.to_json() for problem in self.warnings],
+            "trainable": not self.untrained,
+            "warnings": [problem.to_json() for problem in (*self.untrained, *self.warnings)],
             "ways_out": [way.to_json() for way in self.ways_out],
         }

@@ -33,6 +33,13 @@ class Rule:
     """Whether the settings stand nevertheless."""
     machine: bool = False
     """Whether another machine, or a package, would do."""
+    planned: bool = False
+    """Whether it can be planned nevertheless, and only not be trained."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether there is not even a plan."""
+        return not (self.warns or self.planned)
 
     def holds(self, facts: Mapping[str, Any]) -> bool:
         """Whether every condition is met; a fact that is not known meets none."""
@@ -54,6 +61,7 @@ def rules() -> tuple[Rule, ...]:
             tuple(entry.get("knobs", ())),
             warns=entry.get("warns", False),
             machine=entry.get("machine", False),
+            planned=entry.get("planned", False),
         )
         for name, entry in table.items()
     )

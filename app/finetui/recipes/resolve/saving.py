@@ -83,7 +83,8 @@ def _steps(request: Request, choices: Mapping[str, Choice]) -> int | None:
         return None
     epochs = choices["num_train_epochs"].value
     assert isinstance(epochs, (int, float))
-    return max(1, math.ceil(epochs * math.ceil(request.tokens.rows / _whole(choices["rows_per_step"]))))
+    rows = request.tokens.left(_whole(choices["max_length"]), str(choices["overlong"].value))
+    return max(1, math.ceil(epochs * math.ceil(rows / _whole(choices["rows_per_step"]))))
 
 
 def _interval(choices: Mapping[str, Choice], steps: int | None, seconds: float) -> Choice:

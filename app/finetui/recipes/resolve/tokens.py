@@ -28,6 +28,12 @@ class Tokens:
     estimated: bool = False
     """Whether tokens were estimated from characters, for want of a tokenizer."""
 
+    def left(self, max_length: int, overlong: str) -> int:
+        """Records that are trained under a cutoff, as `overlong` (drop or cut) has it."""
+        cut = self.train.cut(max_length)
+        lost = (cut.losing if overlong == "drop" else cut.emptied) + self.train.trained[0]
+        return max(0, self.rows - lost)
+
     def to_json(self) -> dict[str, Any]:
         """The entry `tokens` of the contract of `plan`."""
         return {

@@ -35,6 +35,8 @@ _FREED: tuple[tuple[str, ...], ...] = (
 """Knobs of memory and speed alone, in the order in which stated ones are given up."""
 _FOLLOWS = "gradient_accumulation_steps"
 _ROWS = "rows_per_step"
+_SHARDED = frozenset({"no-sharding"})
+"""What is offered only where nothing else is: more GPUs whose weights would be sharded, which nothing trains yet."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     One that says all that an earlier one says, and more, is none.
     """
     found: list[Way] = []
-    for changes in _sorts(settled):
-        ways = (way for change in changes if (way := _judged(change, settled)) is not None)
+    known = _refusing(settled)
+    for changes, also in _sorts(settled):
+        ways = (way for change in changes if (way := _judged(change, settled, known | also)) is not None)
         new = next((way for way in ways if not any(way.names() >= other.names() for other in found)), None)
         if new is not None:
             found.append(new)
@@ -87,29 +90,38 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     return tuple(found)
 
 
-def _sorts(settled: Settled) -> Iterator[Iterable[Change]]:
-    """Changes of one sort together: of memory alone, of the training, of the machine; two at once last."""
-    request = settled.request
-    yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else ()
-    yield states(settled)
-    yield adapters(settled)
-    yield lengths(settled)
-    yield hardware(settled)
-    yield ranks(settled)
+def _sorts(settled: Settled) -> Iterator[tuple[Iterable[Change], frozenset[str]]]:
+    """Changes of one sort together: of memory alone, of the training, of the machine; two at once last.
+
+    With each the rules that it may break, which others may not.
+    """
+    request, none = settled.request, frozenset[str]()
+    yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else (), none
+    for sort in (states, adapters, lengths, hardware, ranks):
+        yield sort(settled), none
     for method in [*adapters(settled)][::-1] + [*states(settled)][::-1]:  # what saves most needs least besides
         others: tuple[Callable[[Settled], Iterator[Change]], ...] = (lengths, hardware)
         for other in others:
-            yield (both(method, change) for change in other(settled))
+            yield (both(method, change) for change in other(settled)), none
+    yield hardware(settled), _SHARDED
 
 
-def _judged(change: Change, settled: Settled) -> Way | None:
-    """The way that a change is, where it fits and breaks no rule; stated knobs of memory alone give way to it."""
+def _refusing(settled: Settled) -> frozenset[str]:
+    """The rules that these settings break and that more than warn."""
+    return frozenset(rule.name for rule in broken(facts_of(settled)) if not rule.warns)
+
+
+def _judged(change: Change, settled: Settled, known: frozenset[str]) -> Way | None:
+    """The way that a change is, where it fits and breaks no rule but known ones.
+
+    Stated knobs of memory alone give way to it.
+    """
     for freely, freed in _freed(change.request):
         request, kept = freely, tuple[str, ...]()
         if freed or change.request.machine is not settled.request.machine:
             request, kept = _keeping_rows(freely, change.request, settled)
         found = settle(request)
-        if found.fits and not any(not rule.warns for rule in broken(facts_of(found))):
+        if found.fits and _refusing(found) <= known:
             extra = assigned({name: found.settings[name] for name in freed if name in found.settings.choices})
             said = (*change.said, *([Said("plan.way-memory", {"names": ", ".join(freed)})] if freed else []))
             return Way(said, (*change.words, *kept, *extra), found)
