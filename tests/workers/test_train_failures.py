@@ -26,9 +26,9 @@ def trainee(tmp_path: Path, tiny_model: Path) -> Trainee:
     return make_trainee(tmp_path / "tiny.bundle", tiny_model, make_rows(20))
 
 
-def failure(trainee: Trainee, out: Path) -> dict[str, Any]:
+def failure(trainee: Trainee, out: Path, **environment: str) -> dict[str, Any]:
     """Train, and give the `failed` event, after checking that nothing pretends to be a result."""
-    done = trainee.train(out)
+    done = trainee.train(out, **environment)
     assert done.returncode == 1, done.stderr
     assert not (out / "done.json").exists()
     assert not (out / "output").exists()
@@ -82,7 +82,7 @@ def test_settings_that_are_unknown_missing_or_of_another_type_are_all_named(trai
 
 def test_another_number_of_processes_than_locked(trainee: Trainee, tmp_path: Path) -> None:
     trainee.set(nproc_per_node=2)
-    failed = failure(trainee, tmp_path / "out")
+    failed = failure(trainee, tmp_path / "out", WORLD_SIZE="1")
     assert failed["cause"] == "world-size"
     assert read_events(tmp_path / "out")[0]["world_size"] == 1
 

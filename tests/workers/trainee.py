@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import finetui
+from tests.workers.nursery import Nursery, nursery
 
 TRAINER = Path(finetui.__file__).parent / "workers" / "train"
 ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -140,22 +142,31 @@ class Trainee:
         )
 
     def train(self, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the trainer alone, as one process without torchrun: quicker, for what does not depend on the launch."""
-        return subprocess.run(
-            [sys.executable, "-m", "train.main"],
-            cwd=self.folder,
-            env=self.environment(out, **ALONE, **environment),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        """Run the trainer without torchrun: quicker, for what does not depend on the launch.
+
+        As many processes as the lock says; gives how the first one ended.
+        """
+        return self.train_in(nursery(), out, **environment)
+
+    def train_in(self, place: Nursery, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same in a process other than that of all tests."""
+        count = self.lock["world_size"]
+        alone = ALONE | {"WORLD_SIZE": str(count), "MASTER_PORT": str(free_port()) if count > 1 else "0"}
+        ranks = [alone | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+        return place.run(self.folder, [self.environment(out, **{**rank, **environment}) for rank in ranks])[0]
 
     def environment(self, out: Path, **changes: str) -> dict[str, str]:
         """What launch.sh is started with."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
         fixed = {"MODEL": str(self.model), "OUT": str(out), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
         return kept | fixed | changes
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def make_trainee(folder: Path, model: Path, rows: list[Row], evaluation: list[Row] | None = None) -> Trainee:

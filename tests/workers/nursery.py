@@ -1,0 +1,88 @@
+"""Trainers forked from a process that has the heavy libraries loaded: loading them takes longer than a tiny training.
+
+Each is a process of its own, with its own copy of the trainer, environment and working folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 300
+
+
+class Nursery:
+    """A process that forks trainers; it ends with the one that made it."""
+
+    def __init__(self, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.workers.nursery"],
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, environments: list[dict[str, str]]) -> list[subprocess.CompletedProcess[str]]:
+        """Train in `folder`, one process for each environment at once; gives how each ended."""
+        with tempfile.TemporaryDirectory() as place:
+            parts = [
+                {"folder": str(folder), "environment": environment, "out": f"{place}/{number}"}
+                for number, environment in enumerate(environments)
+            ]
+            self._process.stdin.write(json.dumps(parts) + "\n")
+            self._process.stdin.flush()
+            codes = json.loads(self._process.stdout.readline())
+            texts = [[Path(f"{part['out']}.{end}").read_text() for end in ("stdout", "stderr")] for part in parts]
+        return [
+            subprocess.CompletedProcess(["train.main"], code, *text) for code, text in zip(codes, texts, strict=True)
+        ]
+
+
+@cache
+def nursery() -> Nursery:
+    """The one that all tests share."""
+    return Nursery()
+
+
+def _fork(part: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.alarm(_SECONDS)
+        os.environ.clear()
+        os.environ.update(part["environment"])
+        os.chdir(part["folder"])
+        sys.path.insert(0, part["folder"])
+        for number, end in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(f"{part['out']}.{end}", os.O_WRONLY | os.O_CREAT), number)
+        runpy.run_module("train.main", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def main() -> None:
+    """Fork as asked, line by line, until there is no one left to ask."""
+    for name in ("finetui.workers.train.main", "transformers.models.llama.modeling_llama"):
+        import_module(name)
+    for line in sys.stdin:
+        children = [_fork(part) for part in json.loads(line)]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
