@@ -16,9 +16,10 @@ from finetui.bundles.folder import read_lock
 from finetui.core import jobs
 from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
 from finetui.core.jobs import Progress
-from finetui.merging import bundle_of, find_base, find_subject
+from finetui.merging import bundle_of, find_base, find_subject, quantization_of
 from finetui.models.adapter import CONFIG as ADAPTER_CONFIG
 from finetui.models.find import find_model
+from finetui.models.merged import Quantization
 from finetui.runs.folder import RunFolder, find_run
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Served:
     """Folder of the adapter, or None where the model is served as it is."""
     template: Template
     """How messages become ids: that of the bundle for a run, else the model's own."""
+    trained_as: Quantization | None = None
+    """How the base was packed while the adapter was trained; it is served unpacked, as a merge would have it."""
 
     @property
     def default(self) -> str:
@@ -98,7 +101,8 @@ def resolve(reference: str, model: str | None = None, on_progress: Progress | No
     base = find_base(subject, model, on_progress)
     place = subject.adapter.resolve()
     if subject.lock:
-        return Served(place.parent.name, base, place, Template.from_json(subject.lock["template"]))
+        template = Template.from_json(subject.lock["template"])
+        return Served(place.parent.name, base, place, template, quantization_of(subject.lock))
     return Served(place.name, base, place, load_template(base, load_tokenizer(base)))
 
 

@@ -61,7 +61,7 @@ def merge_reference(
         available_bytes=min(int(psutil.virtual_memory().available), probe().ram_bytes),
         rows=cut(_rows(subject.bundle)) or None,
         chat=_chat(subject.lock),
-        quantization=_quantization(subject.lock),
+        quantization=quantization_of(subject.lock),
         python=python,
         on_progress=on_progress,
     )
@@ -142,8 +142,8 @@ def _chat(lock: dict[str, Any]) -> Chat | None:
     return Chat(tuple(template.get("stop_ids", ())), None if own else template.get("text"))
 
 
-def _quantization(lock: dict[str, Any]) -> Quantization | None:
-    """How the lock packs the base; an adapter without its bundle does not say."""
+def quantization_of(lock: dict[str, Any]) -> Quantization | None:
+    """How a lock packs the base in training; an adapter without its bundle does not say."""
     settings = {name: knob["value"] for name, knob in lock.get("training", {}).items()}
     if settings.get("load_in_8bit"):
         return Quantization("int8")

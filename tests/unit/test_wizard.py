@@ -70,7 +70,7 @@ def test_a_length_below_the_rows_drops_them_with_a_warning_or_cuts_them(draft: D
 
 def test_a_layer_that_the_model_does_not_have_is_told_before_anything_trains(draft: Draft) -> None:
     assert codes(replace(draft, assignments=("target_modules=q_proj,v_porj",))) == ["recipes.no-layer"]
-    for wrong in ("nope", "q_proj(", ".*_porj"):
+    for wrong in ("nope", "q_proj(", ".*_porj", "embed_tokens", "q_proj,embed_tokens", ".*embed_tokens"):
         assert codes(replace(draft, assignments=(f"target_modules={wrong}",))) == ["recipes.no-layer"]
     for text, value in (
         ("q_proj,v_proj", ["q_proj", "v_proj"]),

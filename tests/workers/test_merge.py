@@ -343,6 +343,7 @@ def test_a_difference_between_the_two_is_measured(tiny_model: Path, tmp_path: Pa
         merged = base(ids).logits[0]
         tuned = PeftModel.from_pretrained(base, adapter)(ids).logits[0]
     assert figures["max_logit_difference"] == pytest.approx(float((tuned - merged).abs().max()), rel=1e-3)
+    assert figures["mean_logit_difference"] == pytest.approx(float((tuned - merged).abs().mean()), rel=1e-3)
     kl = (
         torch.nn.functional.kl_div(merged.log_softmax(-1), tuned.log_softmax(-1), log_target=True, reduction="sum") / 32
     )

@@ -54,6 +54,8 @@ def chat_command(
     if compare and served.adapter is None:
         raise FinetuiError(Problem("chat.nothing-to-compare", {"name": served.name}), USAGE)
     output.note(t("chat.loading", name=served.name))
+    if served.trained_as is not None:
+        output.note(t("chat.original-base", base=served.model.name, type=served.trained_as.type))
     with ChatEngine(served, python=python, gpus=gpus) as engine:
         if prompts:
             answers = _ask_all(output, engine, prompts, system, variants(served, compare), sampling)

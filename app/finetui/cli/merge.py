@@ -36,27 +36,31 @@ def merge_command(output: Output, reference: str, model: str | None, out: Path |
 def _show(output: Output, merged: Merged) -> None:
     mb, seconds = round(merged.bytes / 1e6), round(merged.seconds)
     output.data(t("merge.done", base=merged.base, out=merged.out, mb=mb, seconds=seconds))
-    if merged.kl is None or merged.top1_agreement is None or merged.max_logit_difference is None:
+    if merged.kl is None:
         output.note(t("errors.warning", text=t("merge.not-compared", base=merged.base)))
     else:
-        figures = _figures(merged.kl, merged.top1_agreement, merged.max_logit_difference)
-        output.data(
-            t("merge.figures", positions=merged.positions, adapter_kl=f"{merged.adapter_kl or 0:.2g}", **figures)
-        )
+        own = f"{merged.adapter_kl:.2g}"
+        output.data(t("merge.figures", positions=merged.positions, adapter_kl=own, **_figures(merged)))
         if merged.quantized_base is not None:
             output.data(_quantized(merged.quantized_base))
     output.note(t("errors.next", command=t("merge.next-chat", out=shlex.quote(str(merged.out)))))
 
 
 def _quantized(base: QuantizedBase) -> str:
-    if base.kl is None or base.top1_agreement is None or base.max_logit_difference is None:
+    if base.kl is None:
         return t("merge.quantized-unmeasured", type=base.type, why=one_line(base.why_not or ""))
-    figures = _figures(base.kl, base.top1_agreement, base.max_logit_difference)
-    return t("merge.quantized", type=base.type, **figures)
+    return t("merge.quantized", type=base.type, **_figures(base))
 
 
-def _figures(kl: float, agreement: float, difference: float) -> dict[str, str]:
-    return {"agreement": f"{100 * agreement:.2f}", "kl": f"{kl:.2g}", "difference": f"{difference:.2g}"}
+def _figures(found: Merged | QuantizedBase) -> dict[str, str]:
+    """What a comparison measured, in words of two digits."""
+    assert found.top1_agreement is not None
+    return {
+        "agreement": f"{100 * found.top1_agreement:.2f}",
+        "kl": f"{found.kl:.2g}",
+        "mean": f"{found.mean_logit_difference:.2g}",
+        "most": f"{found.max_logit_difference:.2g}",
+    }
 
 
 def _fault(merged: Merged, reference: str) -> Problem:

@@ -30,13 +30,15 @@ class QuantizedBase:
     top1_agreement: float | None
     """Share of positions with the same most likely token."""
     max_logit_difference: float | None
+    mean_logit_difference: float | None
+    """Over all logits of all positions, without their signs."""
     why_not: str | None = None
     """Why it could not be measured."""
 
     @classmethod
     def unmeasured(cls, quantization: Quantization | None) -> Self | None:
         """Where there was not memory enough to look; None for a base that was not packed."""
-        return cls(quantization.type, None, None, None, "too little memory to compare") if quantization else None
+        return cls(quantization.type, None, None, None, None, "too little memory to compare") if quantization else None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Merged:
     top1_agreement: float | None = None
     """Share of positions with the same most likely token."""
     max_logit_difference: float | None = None
+    mean_logit_difference: float | None = None
     loads_offline: bool | None = None
     """Whether transformers loads the folder without a network; None where memory does not suffice to try."""
     why_not: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from finetui.models.weights import INDEX, Weights, read_weights
 
 _NOT_HERE = ("models.no-weights", "models.pickle", "models.gguf-only")
 _WEIGHTS = (".weight", ".qweight")
+_EMBEDDING = re.compile(r"wte|wpe|(?!embed_out).*embed.*")
+"""Ends of names of matrices that are looked up in; `embed_out` is an output layer."""
+_HEAD = "lm_head"
 _TOWERS = ("vision_config", "audio_config", "vision_tower_config")
 
 
@@ -88,7 +92,7 @@ def outline(folder: Path) -> Outline:
         name=origin(folder)[0],
         config=config,
         shape=shape,
-        layers=_layers(weights, folder) or tuple(linear.name for linear in shape.linear_layers()),
+        layers=_layers(weights, folder, shape) or tuple(linear.name for linear in shape.linear_layers()),
         dtype=weights.dtype if weights.files else _stated_dtype(config),
         weight_bytes=_bytes(weights, folder),
         max_position_embeddings=config_number(config, "max_position_embeddings"),
@@ -114,12 +118,20 @@ def _shape(folder: Path, config: Mapping[str, Any], problems: list[Problem]) -> 
         return None
 
 
-def _layers(weights: Weights, folder: Path) -> tuple[str, ...]:
-    """Names of everything with a matrix, by the headers; by the index alone where shards are missing."""
+def _layers(weights: Weights, folder: Path, shape: Shape) -> tuple[str, ...]:
+    """Names of the linear layers, by the headers; by the index alone where shards are missing.
+
+    An output layer that is the embedding is none: what an adapter did to it could not be merged.
+    """
     found = {tensor.name: len(tensor.shape) for header in weights.files.values() for tensor in header.tensors}
     names = found or dict.fromkeys(_indexed(folder).get("weight_map", {}), 2)
     ends = {name: end for name in names for end in _WEIGHTS if name.endswith(end)}
-    return tuple(sorted(name.removesuffix(end) for name, end in ends.items() if names[name] == 2))
+    matrices = sorted(name.removesuffix(end) for name, end in ends.items() if names[name] == 2)
+    return tuple(name for name in matrices if not _looks_up(name.rpartition(".")[2], shape))
+
+
+def _looks_up(name: str, shape: Shape) -> bool:
+    return _EMBEDDING.fullmatch(name) is not None or (shape.tied and name == _HEAD)
 
 
 def _bytes(weights: Weights, folder: Path) -> int | None:

@@ -27,10 +27,10 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
 
     The result has `loads_offline` with `why_not`, `kl` (mean over positions of KL(base + adapter ‖ merged), in nats),
     `adapter_kl` (of KL(base + adapter ‖ base): what the adapter has changed), `top1_agreement` (share of positions with
-    the same most likely token), `max_logit_difference`, `positions`, and `sample`, some tokens that the merged model
-    generates (None without a tokenizer). `quantization` (None, or `type` and `double_quant`) says how the base was
-    packed while the adapter was trained; then `quantized_base` has the same figures of packed base + adapter against
-    merged.
+    the same most likely token), `max_logit_difference` and `mean_logit_difference`, `positions`, and `sample`, some
+    tokens that the merged model generates (None without a tokenizer). `quantization` (None, or `type` and
+    `double_quant`) says how the base was packed while the adapter was trained; then `quantized_base` has the same
+    figures of packed base + adapter against merged.
     """
     rows = [torch.tensor([row]) for row in request["rows"]]
     dtype = getattr(torch, request["dtype"])
@@ -73,13 +73,16 @@ class Difference:
         self._divergence = 0.0
         self._agreeing = 0
         self._largest = 0.0
+        self._absolute = 0.0
 
     def add(self, expected: torch.Tensor, logits: torch.Tensor) -> None:
         """Count the logits of a row, [positions, vocabulary] each."""
         self._positions += len(logits)
         self._divergence += _divergence(expected, logits)
         self._agreeing += int((expected.argmax(-1) == logits.argmax(-1)).sum())
-        self._largest = max(self._largest, float((expected - logits).abs().max()))
+        apart = (expected - logits).abs()
+        self._largest = max(self._largest, float(apart.max()))
+        self._absolute += float(apart.mean(dim=-1, dtype=torch.float64).sum())
 
     def figures(self) -> dict[str, float]:
         """The means, and the largest difference."""
@@ -87,6 +90,7 @@ class Difference:
             "kl": self._divergence / self._positions,
             "top1_agreement": self._agreeing / self._positions,
             "max_logit_difference": self._largest,
+            "mean_logit_difference": self._absolute / self._positions,
         }
 
 
@@ -104,7 +108,7 @@ def _against_quantized(
             Path(request["base"]), quantised.Quantisation(**packing), dtype, "cpu", local_files_only=True
         )
     except (Failure, ImportError, RuntimeError, ValueError) as failure:
-        nothing = dict.fromkeys(("kl", "top1_agreement", "max_logit_difference"))
+        nothing = dict.fromkeys(("kl", "top1_agreement", "max_logit_difference", "mean_logit_difference"))
         return {"type": packing["type"], **nothing, "why_not": str(failure)}
     model, difference = _with_adapter(base, request), Difference()
     for logits, place in zip(_logits(model, rows, "compare-quantized"), merged, strict=True):

@@ -25,15 +25,18 @@ def handle(request: Mapping[str, Any]) -> dict[str, Any]:
     Of the `optional` ones only those that are installed are told.
     Raises FinetuiError (exit 5) that names all the packages that are missing.
     """
-    needed = (*(request.get("packages") or NEEDED), *request.get("more", ()))
-    missing = [name for name in needed if _installed(name) is None]
-    if missing:
-        facts = {"python": sys.executable, "packages": ", ".join(missing)}
-        raise FinetuiError(Problem("hardware.missing-packages", facts), MACHINE)
+    usual, more = tuple(request.get("packages") or NEEDED), tuple(request.get("more", ()))
+    python, problems = sys.executable, []
+    if missing := [name for name in usual if _installed(name) is None]:
+        problems.append(Problem("hardware.missing-packages", {"python": python, "packages": ", ".join(missing)}))
+    lacking = [name for name in more if _installed(name) is None]
+    problems += [Problem("hardware.missing-package", {"python": python, "package": name}) for name in lacking]
+    if problems:
+        raise FinetuiError(problems, MACHINE)
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "packages": dict(sorted(_closure(needed).items())),
+        "packages": dict(sorted(_closure((*usual, *more)).items())),
         "torch": _torch(),
         "optional": {name: found.version for name in request.get("optional", ()) if (found := _installed(name))},
     }
