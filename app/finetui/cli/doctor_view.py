@@ -53,7 +53,7 @@ def machine_lines(situation: Situation) -> Iterator[Line]:
     yield _line("cpu", model=one_line(machine.cpu_model), instruction_set=machine.instruction_set, **physical)
     swap = t("doctor.swap", size=gib(host.swap_bytes)) if host.swap_bytes else t("doctor.no-swap")
     yield _line("memory", free=gib(host.ram_free_bytes), total=gib(machine.ram_bytes), swap=swap)
-    shm = t("doctor.absent") if host.shm_bytes is None else f"{gib(host.shm_bytes)} GiB"
+    shm = t("doctor.absent") if host.shm_bytes is None else _amount(host.shm_bytes)
     place = t("doctor.in-wsl") if host.is_wsl else t("doctor.in-container") if host.is_container else ""
     yield _line("limits", files=host.open_files, shm=shm, place=place)
     if not machine.gpus:
@@ -69,7 +69,8 @@ def machine_lines(situation: Situation) -> Iterator[Line]:
 
 
 def _gpu_lines(gpu: Gpu) -> Iterator[Line]:
-    abilities = "".join(f", {word}" for word, has in (("bfloat16", gpu.bf16), ("NVLink", gpu.nvlink)) if has)
+    has = (("bfloat16", gpu.bf16), ("NVLink", gpu.nvlink))
+    abilities = "".join(t("doctor.ability", word=word) for word, there in has if there)
     facts = {"name": gpu.name, "capability": "{}.{}".format(*gpu.compute_capability), "abilities": abilities}
     if gpu.total_bytes:
         text = t("doctor.line-gpu", free=gib(gpu.free_bytes), total=gib(gpu.total_bytes), **facts)
@@ -79,6 +80,11 @@ def _gpu_lines(gpu: Gpu) -> Iterator[Line]:
     for holder in gpu.holders:
         held = t("doctor.held-unknown") if holder.bytes is None else f"{gib(holder.bytes)} GiB"
         yield "", t("doctor.line-holder", name=holder.name or "?", pid=str(holder.pid), held=held)
+
+
+def _amount(count: int) -> str:
+    """Bytes in a unit that shows how many they are."""
+    return f"{count >> 20} MiB" if count < 1 << 30 else f"{gib(count)} GiB"
 
 
 def _disk_lines(situation: Situation) -> Iterator[Line]:

@@ -121,7 +121,10 @@ def test_a_desktop_on_a_card_is_no_trouble() -> None:
 
 
 def test_memory_held_by_nobody_that_is_seen_is_told_too() -> None:
-    assert only(situation(cards=[replace(A100, free=10 * GIB)]), "gpu-held-unseen").level == "warning"
+    nobody = replace(A100, free=10 * GIB)
+    for card in (nobody, replace(nobody, compute=((2**22 + 7, 69 * GIB),))):
+        finding = only(situation(cards=[card]), "gpu-held-unseen")
+        assert (finding.level, finding.problem.next()) == ("warning", "nvidia-smi")
 
 
 @pytest.mark.parametrize(("is_over", "command"), [(False, "finetui watch"), (True, "finetui stop")])

@@ -77,7 +77,7 @@ def _held(situation: Situation, gpu: Gpu, held: int) -> Finding:
     for run in situation.runs:
         if run.pids & pids:
             return say(WARNING, "gpu-held-by-leftover" if run.is_over else "gpu-held-by-run", run=run.name, **facts)
-    if not gpu.holders:
+    if not any(holder.name for holder in gpu.holders):  # pids of another container, if any
         return say(WARNING, "gpu-held-unseen", **facts)
     who = ", ".join(_in_words(holder) for holder in gpu.holders[:3])
     listed = ShellWords(",".join(str(holder.pid) for holder in gpu.holders))
