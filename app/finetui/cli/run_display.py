@@ -1,4 +1,4 @@
-"""A run on a terminal: one live line for its steps, or a line for each; and its end in words."""
+"""A run on a terminal: a picture of its steps, or a line for each; and its end in words."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finetui.cli.common import Output
+from finetui.cli.dashboard import dashboard, step_line
 from finetui.core.errors import JOB_FAILED, render, render_warnings
 from finetui.core.events import Event
 from finetui.core.messages import t
+from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder
 from finetui.runs.following import follow_batches
-from finetui.runs.outcome import problem, problems_after, result
-from finetui.runs.progress import Progress, short_duration, short_number
+from finetui.runs.outcome import locked, problem, problems_after, result
+from finetui.runs.review.history import History
 from finetui.runs.state import FINISHED
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
 
 
 class Screen:
-    """Where the lines of a run go: above one line that is redrawn, or simply one after another."""
+    """Where the lines of a run go: above a picture that is redrawn, or simply one after another."""
 
     def __init__(self, output: Output, live: Live | None = None) -> None:
         self._output = output
@@ -34,19 +37,15 @@ class Screen:
         else:
             self._live.console.print(text)
 
-    def step(self, text: str) -> None:
-        """A step's line, which the next one replaces where lines can be redrawn."""
-        if self._live is None:
-            self._output.note(text)
-            return
-        from rich.text import Text
+    @property
+    def redraws(self) -> bool:
+        """Whether something can be drawn again in its place."""
+        return self._live is not None
 
-        self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
-
-    def draw(self) -> None:
-        """Bring the live line up to date."""
+    def draw(self, picture: RenderableType) -> None:
+        """Put it in place of what was drawn before."""
         if self._live is not None:
-            self._live.refresh()
+            self._live.update(picture, refresh=True)
 
 
 @contextmanager
@@ -62,17 +61,18 @@ def screen(output: Output) -> Iterator[Screen]:
 
 
 def show_run(output: Output, run: RunFolder) -> None:
-    """Follow a run to its end, showing each step."""
-    progress = Progress(run.read().steps_asked)
+    """Follow a run to its end: redrawn at a glance on a terminal, else a line for each step."""
+    steps, lock, history = run.read().steps_asked, locked(run), History()
     with screen(output) as shown:
-        for events in follow_batches(run):
+        for events in follow_batches(run, glance=shown.redraws):
             for event in events:
-                progress = progress.after(event)
-                if event.name == "step":
-                    shown.step(step_line(progress))
-                elif line := describe(event):
+                history.take([event])
+                if line := describe(event):
                     shown.line(line)
-            shown.draw()
+                elif event.name == "step" and not shown.redraws:
+                    shown.line(step_line(history, steps))
+            if shown.redraws:
+                shown.draw(dashboard(history, steps, lock))
 
 
 def show_end(output: Output, run: RunFolder, **more: Any) -> int:
@@ -96,19 +96,6 @@ def show_end(output: Output, run: RunFolder, **more: Any) -> int:
     if wanting := problems_after(run):
         output.note(render_warnings(wanting))
     return 0
-
-
-def step_line(progress: Progress) -> str:
-    """One step in one line."""
-    return t(
-        "runs.step-line",
-        step=progress.step,
-        steps=progress.steps,
-        loss=short_number(progress.loss, ".4f"),
-        rate=short_number(progress.learning_rate, ".3g"),
-        speed=short_number(progress.tokens_per_second, ".0f"),
-        eta=short_duration(progress.eta_s),
-    )
 
 
 def describe(event: Event) -> str | None:

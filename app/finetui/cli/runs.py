@@ -14,11 +14,11 @@ from finetui.core.errors import INTERRUPTED as LEFT
 from finetui.core.events import last
 from finetui.core.messages import t
 from finetui.core.text import safe_text
+from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder, find_run, list_runs
 from finetui.runs.following import follow_log, wait_for_training
 from finetui.runs.launch import adopt, launch, prepare
 from finetui.runs.outcome import result
-from finetui.runs.progress import short_number
 from finetui.runs.queue import position
 from finetui.runs.replay import changed, compare, expected_of, summary
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, STARTING, STOPPED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from finetui.core import home
 from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
-from finetui.core.files import read_json, write_json
+from finetui.core.files import pretty_json, read_json, write_json
 from finetui.runs import processes
 from finetui.runs.state import INTERRUPTED, LIVE, QUEUED, RunState
 
@@ -19,7 +21,7 @@ HEARTBEAT_S = 60.0
 """A run on another machine whose supervisor has written nothing for so long is taken for dead."""
 
 _CANDIDATES_SHOWN = 8
-_SPARE_BYTES = 1 << 16
+_SPARE_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,24 @@ class RunFolder:
         """Replace the state, synced to disk."""
         write_json(self._state, asdict(state))
 
+    def write_in_spare(self, state: RunState) -> None:
+        """Replace the state on a full disk: in the room that was kept, which is taken again from what that frees.
+
+        Raises OSError where nothing was kept.
+        """
+        try:
+            with self.spare.open("r+b") as stream:
+                stream.write(pretty_json(asdict(state)).encode("utf-8", "backslashreplace"))
+                stream.truncate()
+                os.fsync(stream.fileno())
+        except FileNotFoundError as error:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._state)) from error
+        self.spare.replace(self._state)
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            self.keep_spare()
+
     def keep_spare(self) -> None:
-        """Take a little room on the disk that can be given back when it is full.
+        """Take a little room on the disk for a state that is to be written when it is full.
 
         Raises OSError where there is none.
         """
@@ -123,7 +141,7 @@ class RunFolder:
         if state.status not in LIVE:
             return state.status
         if not state.identity.is_here():
-            return state.status if time.time() - self._heartbeat() < HEARTBEAT_S else INTERRUPTED
+            return state.status if abs(self._now() - self.heartbeat()) < HEARTBEAT_S else INTERRUPTED
         if state.identity.is_alive() or (state.status != QUEUED and self.trains(state)):
             return state.status
         again = self.read()  # the supervisor may have ended between its state's reading and the look at it
@@ -178,9 +196,23 @@ class RunFolder:
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
 
-    def _heartbeat(self) -> float:
+    def heartbeat(self) -> float:
+        """When its supervisor last gave a sign of life, by the clock of the disk."""
         path = self.supervisor_events if self.supervisor_events.exists() else self._state
         return path.stat().st_mtime
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self.supervisor_events.touch()
+
+    def _now(self) -> float:
+        """The time by the clock of the disk, which all machines share that see it; else by our own."""
+        clock = self.path / ".clock"
+        try:
+            clock.touch()
+            return clock.stat().st_mtime
+        except OSError:  # it is not ours to write
+            return time.time()
 
 
 def create(name: str) -> RunFolder:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from finetui.core.events import Event, Reader
-from finetui.runs.folder import RunFolder
+from finetui.runs.folder import HEARTBEAT_S, RunFolder
 from finetui.runs.state import LIVE
 
 _POLL_S = 0.25
@@ -18,13 +18,17 @@ def follow(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
         yield from events
 
 
-def follow_batches(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[list[Event]]:
-    """The same in batches, each what came since the one before: a screen is redrawn once for each."""
-    reader = Reader(run.path)
+def follow_batches(run: RunFolder, poll_s: float = _POLL_S, *, glance: bool = False) -> Iterator[list[Event]]:
+    """The same in batches, each what came since the one before: a screen is redrawn once for each.
+
+    With `glance` the first one holds of a very long past no more than a picture needs.
+    """
+    reader, over = Reader(run.path), _Over(run)
     while True:
-        ended = run.is_over()  # asked before reading, so that nothing written last is missed
-        if events := reader.read():
+        ended = over()  # asked before reading, so that nothing written last is missed
+        if events := reader.glance() if glance else reader.read():
             yield events
+        glance = False
         if ended:
             return
         time.sleep(poll_s)
@@ -45,3 +49,20 @@ def follow_log(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[str]:
 def wait_for_training(run: RunFolder) -> bool:
     """Wait until the trainer has said its first word; False where the run ended without one."""
     return any(event.name == "started" for event in follow(run))
+
+
+class _Over:
+    """Whether a run is over beyond doubt: of one on another machine only a heartbeat tells, and a clock may jump."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._beat = 0.0
+        self._beat_seen = 0.0
+
+    def __call__(self) -> bool:
+        state = self._run.read()
+        if state.status not in LIVE or state.identity.is_here():
+            return self._run.is_over(state)
+        if (beat := self._run.heartbeat()) != self._beat:
+            self._beat, self._beat_seen = beat, time.monotonic()
+        return time.monotonic() - self._beat_seen > HEARTBEAT_S

@@ -26,6 +26,8 @@ ADAPTER = "adapter_model.safetensors"
 CAUSES = (*events.FAILURES, "killed", "no-record", "output-mismatch", "supervisor")
 """Every cause that has words of its own; an unknown one is shown as `error`."""
 
+SAVED_EXIT_CODE = 75
+"""What launch.sh ends with where the training was asked to end from wherever, and can be resumed."""
 _LOG_TAIL_BYTES = 16_000
 _EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b.*)$")
 _KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
@@ -57,7 +59,7 @@ def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked:
         return Verdict.wrong_world(state.world_size, trained)
     record = read_record(run)
     stopped_early = record is not None and record.get("stopped_early") and state.stop_after is None
-    if stopped_early or (stop_asked and (record is None or exit_code != 0)):
+    if stopped_early or exit_code == SAVED_EXIT_CODE or (stop_asked and (record is None or exit_code != 0)):
         return Verdict(STOPPED)
     if exit_code or (exit_code is None and record is None):
         killed = exit_code in (None, 137) or _KILLED.search(_tail(run.log))
@@ -85,6 +87,15 @@ def read_record(run: RunFolder) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("outputs"), dict) else None
+
+
+def locked(run: RunFolder) -> dict[str, Any]:
+    """The lock of the run's bundle; empty where that is no longer there."""
+    try:
+        lock = read_json(Path(run.read().bundle) / "lock.json")
+    except (OSError, ValueError):
+        return {}
+    return lock if isinstance(lock, dict) else {}
 
 
 def changed_outputs(run: RunFolder, record: dict[str, Any]) -> list[str]:

@@ -167,9 +167,15 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return total * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time that these processes have used so far, in user and kernel mode."""
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in map(_stat, pids) if fields)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def kill_run(run_id: str, timeout_s: float = 10) -> list[int]:
-    """SIGKILL every process of a run until none is left, and return the pids that were hit."""
-    return kill_all(lambda: of_run(run_id), timeout_s)
+    """SIGKILL every process of a run but this one until none is left, and return the pids that were hit."""
+    return kill_all(lambda: of_run(run_id, [os.getpid()]), timeout_s)
 
 
 def kill_all(find: Callable[[], list[int]], timeout_s: float = 10) -> list[int]:

@@ -59,6 +59,7 @@ class FakeNvml:
     NVML_DEVICE_MIG_ENABLE = 1
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 1
     NVML_VOLATILE_ECC = 0
+    NVML_TEMPERATURE_GPU = 0
     nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
     nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
     nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
@@ -104,6 +105,15 @@ class FakeNvml:
 
     def nvmlDeviceGetMemoryInfo(self, card: Card) -> SimpleNamespace:
         return SimpleNamespace(total=card.total, free=card.total if card.free is None else card.free)
+
+    def nvmlDeviceGetUtilizationRates(self, card: Card) -> SimpleNamespace:
+        return SimpleNamespace(gpu=87, memory=40)
+
+    def nvmlDeviceGetTemperature(self, card: Card, sensor: int) -> int:
+        return 71
+
+    def nvmlDeviceGetPowerUsage(self, card: Card) -> int:
+        return 320_000
 
     def nvmlDeviceGetCudaComputeCapability(self, card: Card) -> list[int]:
         return list(card.capability)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from finetui.core.events import parse
+from finetui.runs.figures import short_duration
 from finetui.runs.following import follow, follow_log, wait_for_training
 from finetui.runs.launch import start
-from finetui.runs.progress import Progress, short_duration, short_number
 from tests.unit.runs.conftest import GATED
 from tests.unit.runs.support import has_step, wait_until
 
@@ -60,32 +58,6 @@ def test_the_log_is_followed_to_its_end(make_bundle):
     (run.path / "go").touch()
 
     assert (text + "".join(pieces)).splitlines() == ["one", "two"]
-
-
-def step(number: int, time: float, loss: object = 1.0):
-    facts = {"loss": loss, "learning_rate": 1e-3, "grad_norm": 1.0, "trained_tokens": 5, "tokens": 9}
-    facts |= {"tokens_per_second": 50.0, "batch_digest": "0", "epoch": 0.5, "memory_bytes": 1}
-    found = parse(json.dumps({"v": 1, "event": "step", "time": time, "step": number, **facts}).encode())
-    assert found is not None
-    return found
-
-
-def test_progress_predicts_the_rest_from_the_last_steps():
-    progress = Progress(steps=10)
-    assert progress.eta_s is None
-
-    for number in range(1, 5):
-        progress = progress.after(step(number, 100.0 + 2 * number))
-
-    assert (progress.step, progress.loss, progress.learning_rate) == (4, 1.0, 1e-3)
-    assert progress.eta_s == 12.0
-
-
-def test_a_loss_that_is_no_number_is_shown_as_none():
-    progress = Progress(steps=2).after(step(1, 1.0, loss=None))
-
-    assert progress.loss is None
-    assert short_number(progress.loss, ".4f") == "–"
 
 
 @pytest.mark.parametrize(

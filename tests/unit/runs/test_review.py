@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
+from rich.console import Console
 
+from finetui.cli.dashboard import dashboard
 from finetui.core.events import Event, parse
 from finetui.core.messages import set_language
+from finetui.runs.figures import sparkline
 from finetui.runs.folder import RunFolder
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History, smoothed
@@ -154,6 +158,47 @@ def test_a_run_that_lives_is_charged_until_now() -> None:
 def test_a_clock_that_is_set_back_takes_nothing_from_the_ledger() -> None:
     history = _history(_started(100.0), _step(1, 1.0, 110.0), _step(2, 1.0, 50.0), _step(3, 1.0, 55.0))
     assert {entry.phase: entry.seconds for entry in ledger(history)}["training"] == 5.0
+
+
+def test_the_rest_is_predicted_from_the_recent_steps_and_what_stands_between_them() -> None:
+    history = _history(_started(0.0), _step(1, 1.0, 10.0))
+    assert history.seconds_left(10) is None
+    history.take(_step(step, 1.0, 10.0 + 2 * (step - 1)) for step in range(2, 6))
+    assert history.seconds_left(10) == 10.0
+    history.take([_event("evaluation", 22.0, 5, loss=1.0)])  # as long as two steps of the four so far
+    assert history.seconds_left(10) == pytest.approx(15.0)
+    assert history.seconds_left(5) == 0.0
+
+
+def test_a_run_at_a_glance_says_everything_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    history = _history(_started(0.0), *_falling(60))
+    history.take([_event("evaluation", 300.0 + step, step, loss=1 + step / 100) for step in (20, 40, 60)])
+    history.take([_event("checkpoint", 400.0, 20, path="checkpoints/checkpoint-20")])
+    gpu = {"index": 0, "use_percent": 97, "memory_bytes": 21 << 30, "total_bytes": 24 << 30, "temperature_c": 81}
+    gpus = [{**gpu, "power_w": None, "throttled": True}]
+    facts = {"resident_bytes": 2**30, "ram_free_bytes": 2**33, "cpu_percent": 150, "disk_free_bytes": 2**35}
+    history.take([_event("sample", 401.0, None, **facts, gpus=gpus)])
+    lock = {"predicted": {"peak_bytes": 2**31, "band": [2**30, 2**32]}}
+    Console(width=80, file=sys.stdout).print(dashboard(history, 100, lock))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for words in ("60 of 100", "60 %", "smoothed", "lowest 1.2000 at step 20", "gradient norm 1", "50 tokens/s"):
+        assert words in shown
+    for words in ("2.0 GiB predicted (1.0 GiB to 4.0 GiB)", "by the last 20 steps", "97 % · 21.0 GiB / 24.0 GiB"):
+        "2.0 GiB predicted (1.0 GiB to 4.0 GiB)",
+        "by the last 20 steps",
+        "97 % · 21.0 GiB / 24.0 GiB · 81 °C",
+    ):
+        assert words in shown
+    assert "throttled" in shown
+    assert "evaluation rises since step 20" in " ".join(shown.split())
+
+
+def test_a_sparkline_follows_its_values() -> None:
+    assert sparkline([3.0, 2.0, 1.0], 10) == "█▅▁"
+    assert sparkline([1.0] * 100, 5) == "▁▁▁▁▁"
+    assert sparkline([1.0, math.nan, 2.0], 3) == "▁ █"
+    assert sparkline([], 5) == ""
 
 
 def test_the_average_starts_where_the_losses_do() -> None:

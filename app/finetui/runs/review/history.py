@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ _ENDS = {
     "exit": IDLE,
 }
 """The events that end a stretch of time, and what that went to."""
+
+_RECENT = 20
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,29 @@ class History:
         if self._gone:
             return IDLE
         return STARTING if self._before_first_step else TRAINING
+
+    @property
+    def recent(self) -> int:
+        """Steps whose time predicts the rest: enough to be steady, few enough to follow a machine that slows down."""
+        return min(_RECENT, len(self) - 1)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median time of the recent steps alone; None before there are two."""
+        if self.recent < 1:
+            return None
+        last = range(len(self) - self.recent, len(self))
+        return statistics.median(
+            (self.times[place] - self.times[place - 1]) / (self.steps[place] - self.steps[place - 1]) for place in last
+        )
+
+    def seconds_left(self, steps: int) -> float | None:
+        """Until `steps` are done: the rest at the recent pace, with evaluations and saves in the proportion so far."""
+        if self.step_seconds is None:
+            return None
+        training = self.seconds[TRAINING]
+        others = (self.seconds[EVALUATING] + self.seconds[SAVING]) / training if training > 0 else 0.0
+        return max(0.0, self.step_seconds) * (1 + others) * max(0, steps - self.steps[-1])
 
     @property
     def base_loss(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,12 +10,12 @@ from typing import Any
 
 from finetui.core.errors import FinetuiError
 from finetui.core.events import Reader
-from finetui.core.files import read_json, write_text
+from finetui.core.files import write_text
 from finetui.core.messages import t
 from finetui.core.text import one_line
+from finetui.runs.figures import short_duration, short_number
 from finetui.runs.folder import RunFolder
-from finetui.runs.outcome import problem, result
-from finetui.runs.progress import short_duration, short_number
+from finetui.runs.outcome import locked, problem, result
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History
 from finetui.runs.review.ledger import ledger
@@ -41,7 +40,7 @@ def write_report(run: RunFolder) -> Path:
 
 def report(run: RunFolder, history: History, pictures: Iterable[str] = ()) -> str:
     """The report as Markdown, in the language in force."""
-    outcome, lock = result(run), _lock(run)
+    outcome, lock = result(run), locked(run)
     parts = [
         f"# {_cell(run.name)}",
         _verdict(run, outcome),
@@ -150,14 +149,6 @@ def _next(run: RunFolder, outcome: Mapping[str, Any]) -> str:
     return "\n".join(
         ["```sh", *merge, f"finetui chat {run.name} --compare", f"finetui replay {outcome['bundle']}", "```"]
     )
-
-
-def _lock(run: RunFolder) -> dict[str, Any]:
-    """The lock of the run's bundle; empty where the bundle is no longer there."""
-    with contextlib.suppress(OSError, ValueError):
-        lock = read_json(Path(run.read().bundle) / "lock.json")
-        return lock if isinstance(lock, dict) else {}
-    return {}
 
 
 def _headed(code: str, text: str) -> str:
