@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "c0ffee" + "0" * 34
+CERTIFICATE = Path(__file__).with_suffix(".pem")
+"""A throw-away key and a certificate of 127.0.0.1 that it has signed itself."""
 LFS_FROM = 1000
 """Files from this size on are told with a SHA-256, smaller ones with the id of a git blob, as the hub does."""
 
@@ -50,8 +52,13 @@ class Loopback:
     listed: dict[str, bytes] = field(default_factory=dict)
     """Path to the bytes that the list speaks of, where they are not those of the file."""
     html: set[str] = field(default_factory=set)
-    busy: Counter[str] = field(default_factory=Counter)
-    """Path to how many times it is answered with 429."""
+    statuses: dict[str, list[int]] = field(default_factory=dict)
+    """Path to what it is answered with before it is given."""
+    retry_after: str = "7"
+    words: str = ""
+    """What refusals say."""
+    on_file: Callable[[str], None] = lambda path: None
+    """Called before a file is answered, to change any of this."""
     held: threading.Event | None = None
     """What files wait for before their last half is sent."""
     asked: list[Asked] = field(default_factory=list)
@@ -63,15 +70,19 @@ class Loopback:
 
 
 @contextlib.contextmanager
-def serving(state: Loopback) -> Iterator[Loopback]:
-    """Serve until the end of the block."""
+def serving(state: Loopback, *, tls: bool = False) -> Iterator[Loopback]:
+    """Serve until the end of the block; over TLS with a certificate that nobody vouches for."""
 
     class Handler(_Handler):
         has = state
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    state.address = f"http://127.0.0.1:{server.server_port}"
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    state.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -105,14 +116,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         self.has.asked.append(Asked(self.path, dict(self.headers)))
         path, query = unquote(urlsplit(self.path).path), parse_qs(urlsplit(self.path).query)
+        if path in self.has.pages:
+            self._file(path, self.has.pages[path])
+            return
         for pattern, answer in self._routes().items():
             if found := re.fullmatch(pattern, path):
                 answer(query, *found.groups())
                 return
-        if path in self.has.pages:
-            self._file(path, self.has.pages[path])
-        else:
-            self._error(404)
+        self._error(404)
 
     def _routes(self) -> dict[str, Callable[..., None]]:
         return {
@@ -145,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path not in repositories.get(name, {}):
             self._error(404, "EntryNotFound")
         elif self.has.storage:
-            self._send(302, b"", {"Location": f"{self.has.storage}/stored/{path}", "X-Repo-Commit": revision})
+            self._send(302, b"", {"Location": f"{self.has.storage}/stored/{path}?Signature=sEcReT"})
         else:
             self._file(path, repositories[name][path])
 
@@ -179,9 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.headers.get("Authorization", "").removeprefix("Bearer ")
 
     def _file(self, path: str, content: bytes) -> None:
-        if self.has.busy[path] > 0:
-            self.has.busy[path] -= 1
-            self._send(429, b"slow down", {"Retry-After": "7"})
+        self.has.on_file(path)
+        if statuses := self.has.statuses.get(path):
+            headers = {"Retry-After": self.has.retry_after} if statuses[0] == 429 else {}
+            self._send(statuses.pop(0), b"not now", headers)
             return
         if path in self.has.html:
             self._send(200, b"<html>log in</html>", {"Content-Type": "text/html; charset=utf-8"})
@@ -203,7 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _error(self, status: int, code: str = "") -> None:
-        self._send(status, b"{}", {"X-Error-Code": code, "Content-Type": "application/json"} if code else {})
+        told = {"X-Error-Code": code, "Content-Type": "application/json"} if code else {}
+        self._send(status, b"{}", {**told, **({"X-Error-Message": self.has.words} if self.has.words else {})})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str], cut: int | None = None) -> None:
         self.send_response(status)

@@ -14,7 +14,7 @@ import httpx
 
 from finetui.core.errors import MISMATCH, FinetuiError, Problem
 from finetui.core.files import naming
-from finetui.models.fetch.http import Broken, Client, Patience, Refused, reading
+from finetui.models.fetch.http import NO_ENTRY, Broken, Client, Patience, Refused, reading
 from finetui.models.fetch.listing import RemoteFile
 
 Report = Callable[[int], None]
@@ -187,6 +187,8 @@ def _attempt(client: Client, file: RemoteFile, part: _Part, report: Report, stop
                 raise Broken("the connection was closed early", host=response.url.host)
             part.is_whole = True
     except Refused as refused:
+        if refused.status == 404 and not refused.code:  # it is listed, so the name is not what is wrong
+            raise Refused(404, refused.host, NO_ENTRY, refused.words) from None
         if refused.status != 416 or not part.size:
             raise
         report(-part.size)  # the file ends before what we have of it: that was of another one

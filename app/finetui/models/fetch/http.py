@@ -26,6 +26,8 @@ _TRIES_UNREACHED = 3
 _LONGEST_WAIT = 60.0
 _LONGEST_ASKED_WAIT = 300.0
 _ANSWER_LIMIT = 256 << 20
+NO_ENTRY = "EntryNotFound"
+"""The hub's code of a file that a repository has not got."""
 CERTIFICATE = "certificate"
 """The code of a refusal that is ours: nothing here vouches for the server."""
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -217,6 +219,8 @@ def _root(error: BaseException) -> BaseException:
 def _words_of(error: Exception, root: BaseException) -> str:
     """What happened, in words that hold no address: one may be signed."""
     words = root.strerror if isinstance(root, OSError) and root.strerror else type(error).__name__
+    if isinstance(error, httpx.ProxyError):
+        return str(error)
     return "time out" if isinstance(error, httpx.TimeoutException) else words
 
 

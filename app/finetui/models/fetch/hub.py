@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from finetui.core.errors import MACHINE, FinetuiError, Problem
 from finetui.core.fetched import DATASET, MODEL, is_hub_id
-from finetui.models.fetch.http import Client, Refused
+from finetui.models.fetch.http import NO_ENTRY, Client, Refused
 from finetui.models.fetch.listing import Listing, RemoteFile
 from finetui.models.fetch.reference import Reference
 from finetui.models.fetch.sites import Site
@@ -49,13 +49,15 @@ def explain_hub(refused: Refused, site: Site, name: str, kind: str, revision: st
         "words": refused.words,
     }
     login = "" if site.token else "-login"
+    if refused.host != site.host:  # storage that the hub sends on to, or a wall before it
+        return Problem("fetch.refused", {**facts, "host": refused.host})
+    if refused.code == NO_ENTRY:
+        return Problem("fetch.no-entry", facts)
     match refused.code, refused.status:
         case "GatedRepo", _:
             return Problem(f"fetch.gated{login}", facts)
         case "RevisionNotFound", _:
             return Problem("fetch.no-revision", facts)
-        case "EntryNotFound", _:
-            return Problem("fetch.no-entry", facts)
         case _, 401 if site.token and refused.code != "RepoNotFound":
             return Problem("fetch.bad-token", facts)
         case _, 403 if "disabled" in refused.words:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from finetui.core.errors import BAD_INPUT, MACHINE, FinetuiError, Problem
 from finetui.core.fetched import DATASET, MODEL
-from finetui.models.fetch.http import Client, Refused
+from finetui.models.fetch.http import NO_ENTRY, Client, Refused
 from finetui.models.fetch.listing import Listing, RemoteFile
 from finetui.models.fetch.reference import Reference
 from finetui.models.fetch.sites import Site
@@ -58,6 +58,10 @@ def explain_modelscope(refused: Refused, site: Site, name: str, kind: str) -> Pr
     }
     if refused.code == "not-json":
         return Problem("fetch.not-the-api", facts)
+    if refused.host != site.host:
+        return Problem("fetch.refused", {**facts, "host": refused.host})
+    if refused.code == NO_ENTRY:
+        return Problem("fetch.no-entry", facts)
     if refused.status in (401, 403):
         return Problem("fetch.modelscope-forbidden" if site.token else "fetch.modelscope-login", facts)
     return Problem("fetch.modelscope-absent" if refused.status == 404 else "fetch.refused", facts)

@@ -15,6 +15,8 @@ _DEFAULTS = ("main", "master")
 _HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com"})
 _MODELSCOPE_HOSTS = frozenset({"modelscope.cn", "www.modelscope.cn", "modelscope.ai", "www.modelscope.ai"})
 _VIEWS = frozenset({"tree", "blob", "resolve", "raw", "file", "files"})
+_TABS = frozenset({"blame", "commit", "commits", "community", "discussions", "summary", "viewer"})
+"""Pages about a repository that are about no file of it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _of_page(site: str, path: str) -> Reference | None:
         return None
     length = 1 if len(words) == 1 or (len(words) > 1 and words[1] in _VIEWS) else 2
     name, rest = "/".join(words[:length]), words[length:]
-    if not words or not is_hub_id(name):
+    if not words or not is_hub_id(name) or (rest and rest[0] not in _VIEWS | _TABS):
         return None
     if rest[:2] == ["file", "view"]:  # how ModelScope shows one file
         rest = ["blob", *rest[2:]]
