@@ -63,7 +63,7 @@ def test_the_source_is_kept_by_content_and_name_alone(draft: Draft) -> None:
 
 
 def test_a_length_below_the_rows_drops_them_with_a_warning_or_cuts_them(draft: Draft) -> None:
-    assert codes(replace(draft, assignments=("max_length=16",))) == ["bundles.no-rows"]
+    assert codes(replace(draft, assignments=("max_length=16",))) == ["rules.no-rows"]
     cut = lock(replace(draft, assignments=("max_length=34", "overlong=cut")))
     assert [problem.code for problem in cut.warnings] == ["bundles.rows-cut"]
 

@@ -95,15 +95,25 @@ def outline(folder: Path) -> Outline:
         layers=_layers(weights, folder, shape) or tuple(linear.name for linear in shape.linear_layers()),
         dtype=weights.dtype if weights.files else _stated_dtype(config),
         weight_bytes=_bytes(weights, folder),
-        max_position_embeddings=config_number(config, "max_position_embeddings"),
+        max_position_embeddings=_limit(config),
         quantization=str(quantization.get("quant_method", "unknown")) if isinstance(quantization, dict) else None,
         custom_code=code_files(config),
         has_tokenizer=any(next(folder.glob(pattern), None) for pattern in TOKENIZERS),
         has_weights=here,
         model_type=str(config.get("model_type", "")),
-        architecture=str((config.get("architectures") or [""])[0]),
+        architecture=_architecture(config),
         towers=tuple(name.partition("_")[0] for name in _TOWERS if isinstance(config.get(name), dict)),
     )
+
+
+def _limit(config: Mapping[str, Any]) -> int | None:
+    said = config_number(config, "max_position_embeddings")
+    return said if said and said > 0 else None
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    said = config.get("architectures")
+    return str(said[0]) if isinstance(said, list) and said else ""
 
 
 def _only_shards_missing(problems: list[Problem]) -> bool:

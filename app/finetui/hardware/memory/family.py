@@ -19,6 +19,8 @@ _ALIASES = {
     "num_experts_per_tok": ("top_k_experts", "num_experts_per_token", "moe_k"),
 }
 _MOST_LAYERS = 10_000
+_LARGEST = 1 << 24
+"""Above any size that a model has; a larger number is a slip."""
 _WRAPPERS = ("text_config", "llm_config", "language_config")
 
 
@@ -46,7 +48,7 @@ class Family:
         own = self.traits.get("alias", {}).get(key)
         for name in (key, *((own,) if own else ()), *_ALIASES.get(key, ())):
             value = self.values.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
                 return value
         if otherwise is None:
             raise UnusableConfig(key)

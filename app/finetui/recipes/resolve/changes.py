@@ -119,8 +119,15 @@ def both(first: Change, second: Change) -> Change:
         price=second.request.price,
     )
     kept = {name: value for name, value in request.overrides.items() if _applies(name, first.request.recipe)}
-    words = (*first.words, *second.words)
+    words = _later((*first.words, *second.words))
     return Change((*first.said, *second.said), replace(request, overrides=kept), words)
+
+
+def _later(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Of pairs of words about the same thing, the later one alone."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    kept = {(flag, word.partition("=")[0] if flag == "--set" else ""): (flag, word) for flag, word in pairs}
+    return tuple(word for pair in kept.values() for word in pair)
 
 
 def assigned(values: Mapping[str, Value]) -> tuple[str, ...]:
