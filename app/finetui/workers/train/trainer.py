@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -19,6 +18,7 @@ from .apart import check_apart
 from .data import Rows, collate, lay
 from .events import Events
 from .failure import Failure
+from .loss import loss_sum
 from .machine import memory_bytes
 from .order import Order
 from .rehearsal import rehearse
@@ -123,16 +123,8 @@ class TokenTrainer(Trainer):
         return total.to(self.args.device)
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the cross entropy (nats) over the trained tokens of a micro batch; logits are made for those alone.
-
-        No cache of keys and values is made: it would take memory, and position_ids keep packed rows apart only
-        without one.
-        """
-        places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
-        with _only(self._result.head, inputs["positions"]):
-            logits = model(input_ids=inputs["input_ids"], use_cache=False, **places).logits
-        logits = logits.flatten(0, -2).float()
-        return cross_entropy(logits, inputs["targets"], reduction="sum")
+        """Sum of the cross entropy (nats) over the trained tokens of a micro batch."""
+        return loss_sum(model, self._result.head, inputs)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Loss over the evaluation rows: sum over their trained tokens by their number."""
@@ -228,21 +220,3 @@ class Steps(TrainerCallback):
             control.should_training_stop = True
         elif self._stop_after is not None and state.global_step >= self._stop_after:
             control.should_training_stop = True
-
-
-@contextmanager
-def _only(head: torch.nn.Module, positions: torch.Tensor):
-    """Within it, `head` is given [1, trained, hidden] in place of [rows, length, hidden]: the positions that count.
-
-    What causal models do to logits after it (scaling, soft caps) is element by element, so it stays right.
-    """
-
-    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = inputs[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions).unsqueeze(0), *inputs[1:])
-
-    handle = head.register_forward_pre_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()
