@@ -88,6 +88,22 @@ JOURNEYS = [
     "ref_model",
     "dpo",
     "kto",
+    "columns",
+    "tags",
+    "history",
+    "tools",
+    "apply_lora",
+    "merge_and_unload",
+    "calibration",
+    "gptq",
+    "epoch",
+    "scheduler",
+    "dropout",
+    "cutoff",
+    "early_stopping",
+    "system",
+    "bin",
+    "safetensors",
 ]
 
 
