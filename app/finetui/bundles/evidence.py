@@ -118,9 +118,9 @@ def collect(bundle: Bundle, run_dir: Path, machine: Machine) -> Evidence:
     try:
         record = read_json(run_dir / "done.json")
         state = read_json(run_dir / "state.json") if (run_dir / "state.json").exists() else {}
-        told = list(events.read(run_dir / events.TRAINER_FILE))
-        started = next(event for event in told if event["event"] == "started")
-        steps = {event["step"]: event for event in told if event["event"] == "step"}
+        told = run_dir / events.TRAINER_FILE
+        started = next(event for event in events.read(told) if event["event"] == "started")
+        steps = {event["step"]: event for event in events.steps(told)}
         if state.get("bundle_id", bundle.id) != bundle.id or record["stopped_early"]:
             raise partial
         if sorted(steps) != list(range(1, bundle.lock["steps"] + 1)):

@@ -1,83 +1,118 @@
-"""Checkpoints: complete only once `complete.json` stands in them, and pruned only after that."""
+"""Checkpoints: gathered aside, put in their place whole, complete once `complete.json` stands in them, pruned after."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch.distributed
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing import Any, Self
 
 from .adapter import sha256
 from .events import Events
-from .record import write_json
+from .record import sync_folder, write_json
 
 MARKER = "complete.json"
 PREFIX = "checkpoint-"
+PART = ".part"
+_VERSION = 2
+_DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A complete checkpoint."""
+    """A complete checkpoint: its folder, and what its marker says."""
 
     path: Path
-    step: int
-    evaluation_loss: float | None
-    """Of the weights in it; None where they were not evaluated."""
+    facts: Mapping[str, Any]
+    """`step`, `evaluation_loss`, `best`, `progress`, `order_digest`, `lock` and `files`."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """The checkpoint of a folder by its marker alone; None where that is missing or not as it was written."""
+        try:
+            facts = json.loads((path / MARKER).read_text(encoding="utf-8"))
+            digest = facts.pop(_DIGEST)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+        return cls(path, facts) if digest == _digest(facts) and facts["v"] == _VERSION else None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are in it."""
+        return self.facts["step"]
+
+    @property
+    def evaluation_loss(self) -> float | None:
+        """Of the weights in it; None where they were not evaluated, or it was made off its turn by a stop."""
+        return self.facts["evaluation_loss"]
+
+    def damage(self) -> str | None:
+        """What is wrong with its files by their digests, or None."""
+        for name, digest in self.facts["files"].items():
+            if not (self.path / name).is_file():
+                return f"{name} is missing"
+            if sha256(self.path / name) != digest:
+                return f"{name} does not have the digest that it was written with"
+        return None
 
 
-class Checkpoints(TrainerCallback):
-    """Seals each checkpoint that the Trainer has saved, then removes the oldest beyond `keep`; never the best one."""
+class Checkpoints:
+    """The checkpoints of a run: `keep` of them are kept, and the best one beside them where `keep_best` says so."""
 
-    def __init__(self, keep: int, keep_best: bool, data_digest: str, events: Events) -> None:
+    def __init__(self, folder: Path, keep: int, keep_best: bool, events: Events) -> None:
+        self.folder = folder
+        self.part = folder / PART
+        """Where a checkpoint is gathered."""
         self._keep = keep
         self._keep_best = keep_best
-        self._data_digest = data_digest
         self._events = events
-        self._evaluated: tuple[int, float | None] = (0, None)
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float],
-        **_: object,
-    ) -> None:
-        """Remember the loss for the checkpoint of the same step, which is saved after it."""
-        self._evaluated = (state.global_step, metrics["eval_loss"])
+    @contextmanager
+    def gathering(self, *, first: bool) -> Iterator[None]:
+        """Within it, files are laid into `part`; what is left there after an error is removed by the first process."""
+        try:
+            yield
+        except BaseException:
+            if first:
+                shutil.rmtree(self.part, ignore_errors=True)
+            raise
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Wait for every process's part, then seal it."""
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
-        if not state.is_world_process_zero:
-            return
-        folder = Path(args.output_dir) / f"{PREFIX}{state.global_step}"
-        step, loss = self._evaluated
-        seal(folder, state.global_step, self._data_digest, loss if step == state.global_step else None)
-        self._events.write("checkpoint", state.global_step, path=f"{folder.parent.name}/{folder.name}")
-        prune(folder.parent, self._keep, self._keep_best)
+    def seal(self, name: str, step: int, evaluation_loss: float | None, **facts: Any) -> None:
+        """Sync what was gathered as `name` to disk, put it in its place, and mark it; then remove older ones.
 
-
-def seal(folder: Path, step: int, data_digest: str, evaluation_loss: float | None) -> None:
-    """Sync every file of a checkpoint to disk, then say in its marker what it holds."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        files[path.name] = sha256(path)
-    marker = {"v": 1, "step": step, "data_digest": data_digest, "evaluation_loss": evaluation_loss, "files": files}
-    write_json(folder / MARKER, marker)
+        The marker says what it holds, and which checkpoint is the best up to it.
+        """
+        part, folder = self.part / name, self.folder / name
+        files = _sync(part)
+        remove(folder)
+        part.rename(folder)
+        sync_folder(self.folder)
+        self.part.rmdir()
+        evaluated = [(one.evaluation_loss, one.step) for one in sealed(self.folder) if one.evaluation_loss is not None]
+        if evaluation_loss is not None:
+            evaluated.append((evaluation_loss, step))
+        least = min(evaluated, default=None)
+        marker = {
+            "v": _VERSION,
+            "step": step,
+            "evaluation_loss": evaluation_loss,
+            "best": None if least is None else {"loss": least[0], "step": least[1]},
+            "files": files,
+            **facts,
+        }
+        write_json(folder / MARKER, {**marker, _DIGEST: _digest(marker)})
+        self._events.write("checkpoint", step, path=f"{self.folder.name}/{name}")
+        prune(self.folder, self._keep, self._keep_best)
 
 
 def sealed(parent: Path) -> list[Sealed]:
-    """The complete checkpoints, oldest first."""
-    markers = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in parent.glob(f"{PREFIX}*/{MARKER}")}
-    found = [Sealed(path, marker["step"], marker["evaluation_loss"]) for path, marker in markers.items()]
+    """The checkpoints with a right marker, oldest first."""
+    found = [one for path in parent.glob(f"{PREFIX}*/") if (one := Sealed.read(path)) is not None]
     return sorted(found, key=lambda one: one.step)
 
 
@@ -88,12 +123,34 @@ def best(parent: Path) -> Sealed | None:
 
 
 def prune(parent: Path, keep: int, keep_best: bool) -> None:
-    """Remove all but the newest `keep` sealed checkpoints, and the best one where it is asked for.
-
-    A marker goes first, so that no half checkpoint looks whole.
-    """
+    """Remove all but the newest `keep` complete checkpoints, and the best one where it is asked for."""
     kept = best(parent) if keep_best else None
     for one in sealed(parent)[:-keep]:
         if one != kept:
-            (one.path / MARKER).unlink()
-            shutil.rmtree(one.path)
+            remove(one.path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, its marker first, so that no half checkpoint looks whole."""
+    if folder.exists():
+        (folder / MARKER).unlink(missing_ok=True)
+        sync_folder(folder)
+        shutil.rmtree(folder)
+
+
+def _sync(folder: Path) -> dict[str, str]:
+    """Sync a folder and all in it to disk; gives the SHA-256 of each file by its name."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+            continue
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        digests[path.relative_to(folder).as_posix()] = sha256(path)
+    sync_folder(folder)
+    return digests
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,9 @@ class Events:
         self._start = b""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            if (size := os.fstat(self._file).st_size) and os.pread(self._file, 1, size - 1) != b"\n":
+                self._start = b"\n"  # a process was killed within its last line
 
     def write(self, event: str, step: int | None = None, **facts: Any) -> None:
         """Append one event; numbers that are not finite become null, since JSON has none.

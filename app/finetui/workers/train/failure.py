@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-STOPPED_EXIT_CODE = 143
-"""What a process ends with after SIGTERM: its checkpoint is saved, there is no output."""
+INTERRUPTED_EXIT_CODE = 75
+"""What a training ends with after SIGTERM or SIGUSR1: its checkpoint is saved, and it can be resumed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_WORDS = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed")
@@ -14,14 +14,18 @@ _DETAIL_CHARACTERS = 500
 
 
 class Failure(Exception):
-    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, out-of-memory, data-mismatch, model-mismatch or
-    error.
+    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, out-of-memory, data-mismatch, model-mismatch,
+    resume-mismatch or error.
     """
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
         self.cause = cause
         self.detail = detail
+
+
+class Interrupted(BaseException):
+    """A stop was asked for before the training had begun."""
 
 
 def explain(error: BaseException, lighter: str = "") -> Failure:

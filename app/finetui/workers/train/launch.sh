@@ -10,10 +10,14 @@
 #   PYTHON              the interpreter                       (default: python3)
 #   FINETUI_EVENTS      file that events are appended to      (default: OUT/events.jsonl)
 #   FINETUI_STOP_AFTER  end after so many optimizer steps, the schedule unchanged
+#   FINETUI_RESUME      newest: go on from the newest complete checkpoint of OUT, or from the beginning where there is
+#                       none; or the folder of a checkpoint in OUT/checkpoints
+#   FINETUI_CHANGES     settings of memory and speed for a training that goes on, as JSON: {"per_device_train_batch_size": 1}
 #   FINETUI_REHEARSE    1 tries the largest micro batches out before the first step, 0 does not (default: 1 on a GPU)
 #
-# Exit codes: 0 done; 1 the training failed, and the last line of the events says why, or it was stopped; 2 MODEL or
-# OUT is not usable; 5 the interpreter or one of its packages is missing.
+# Exit codes: 0 done; 1 the training failed, and the last line of the events says why; 2 MODEL or OUT is not usable;
+# 5 the interpreter or one of its packages is missing; 75 interrupted by SIGTERM or SIGUSR1 after saving a checkpoint:
+# FINETUI_RESUME=newest goes on from there.
 set -euo pipefail
 
 NEEDS=""
@@ -50,8 +54,13 @@ MODEL=$(absolute "$MODEL")
 DATA=$(absolute "${DATA:-$here/data}")
 OUT=$(absolute "${OUT:-out-$NAME}")
 FINETUI_EVENTS=$(absolute "${FINETUI_EVENTS:-$OUT/events.jsonl}")
-[ ! -e "$OUT/done.json" ] && [ ! -e "$OUT/output" ] && [ ! -s "$FINETUI_EVENTS" ] ||
-    refuse 2 "OUT already holds a run; choose another folder: $OUT"
+[ ! -e "$OUT/done.json" ] || refuse 2 "OUT holds a run that has ended; choose another folder: $OUT"
+[ -n "${FINETUI_RESUME:-}" ] || { [ ! -e "$OUT/output" ] && [ ! -s "$FINETUI_EVENTS" ]; } ||
+    refuse 2 "OUT already holds a run; choose another folder, or go on with it by FINETUI_RESUME=newest: $OUT"
+case ${FINETUI_RESUME:-} in
+    "" | newest) ;;
+    *) FINETUI_RESUME=$(absolute "$FINETUI_RESUME") && export FINETUI_RESUME ;;
+esac
 mkdir -p -- "$OUT"
 
 export MODEL DATA OUT FINETUI_EVENTS
@@ -61,4 +70,4 @@ unset PYTHONSAFEPATH  # train/ is found from the folder of this file
 # Each of these chooses other arithmetic, and with it other bits.
 unset ATEN_CPU_CAPABILITY DNNL_MAX_CPU_ISA MKL_CBWR MKL_ENABLE_INSTRUCTIONS MKL_NUM_THREADS ONEDNN_MAX_CPU_ISA
 cd -- "$here"
-exec "$PYTHON" -m torch.distributed.run --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main
+exec "$PYTHON" -m train.start --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main

@@ -1,14 +1,15 @@
 """Train what a bundle's lock says: `python -m torch.distributed.run … -m train.main`, started by launch.sh.
 
-Reads lock.json beside this folder; from the environment MODEL, DATA, OUT, FINETUI_EVENTS, FINETUI_STOP_AFTER and
-FINETUI_REHEARSE.
+Reads lock.json beside this folder; from the environment MODEL, DATA, OUT, FINETUI_EVENTS, FINETUI_STOP_AFTER,
+FINETUI_REHEARSE, FINETUI_RESUME and FINETUI_CHANGES.
 Leaves OUT/output and, last of all, OUT/done.json; or a `failed` event, and neither of them.
-Exit codes: 0 done, 1 failed, 143 stopped by SIGTERM after saving a checkpoint.
+Exit codes: 0 done, 1 failed, 75 interrupted by SIGTERM or SIGUSR1: what was trained is saved, and can be gone on from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import shutil
@@ -16,20 +17,23 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from . import adapter, machine
-from .checkpoints import Checkpoints, best
+from .checkpoints import Checkpoints, Sealed, best
 from .data import Rows, read_rows
 from .events import Events
-from .failure import STOPPED_EXIT_CODE, Failure, explain
+from .failure import INTERRUPTED_EXIT_CODE, Failure, Interrupted, explain
 from .order import Order, count_steps
 from .record import sync_folder, write_json
 from .results import Adapter, Result, Weights
+from .resume import Start, facts_of, find_start
 from .settings import Lock, read_lock
 from .trainer import Steps, TokenTrainer
 
@@ -45,8 +49,28 @@ class Place:
     events: Path
     stop_after: int | None
     rehearses: bool
+    resume: str | None
+    """The checkpoint to go on from, or `newest`; None for a training that begins."""
+    changes: Mapping[str, Any]
+    """Settings of memory and speed that hold in place of the lock's."""
     rank: int
     world_size: int
+
+
+class Stop:
+    """A stop by SIGTERM or SIGUSR1: at once before the training, after its step and a checkpoint within it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.waits = False
+        """Whether the training has begun, and sees to it by itself."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        if not self.waits:
+            raise Interrupted
 
 
 def main() -> int:
@@ -56,17 +80,25 @@ def main() -> int:
     lock: Lock | None = None
     trainer: TokenTrainer | None = None
     try:
-        lock = read_lock(place.lock)
+        stop = Stop()
+        lock = read_lock(place.lock, place.changes)
         rows, evaluation = read_data(lock, place)
-        say_started(lock, place, events, len(rows))
+        start = find_start(place.resume, place.out / "checkpoints", lock) if place.resume else None
+        say_started(lock, place, events, len(rows), start)
+        checkpoint = start.checkpoint if start is not None else None
         result = load(lock, place, events)
-        trainer = prepare(lock, place, events, result, rows, evaluation)
-        trainer.train()
+        trainer = prepare(lock, place, events, result, rows, evaluation, checkpoint, stop)
+        stop.waits = True
+        trainer.train(str(checkpoint.path) if checkpoint is not None else None)
         done = trainer.state.global_step
         if trainer.stopping and done < lock.steps:
-            events.write("warning", done, code="stopped", text="stopped by SIGTERM after saving a checkpoint")
-            return STOPPED_EXIT_CODE
+            events.write("warning", done, code="stopped", text="interrupted; a checkpoint is saved, and can be resumed")
+            leave()
+            return INTERRUPTED_EXIT_CODE
         finish(lock, place, events, trainer, result)
+    except Interrupted:
+        events.write("warning", code="stopped", text="interrupted before the training began; it can be resumed")
+        return INTERRUPTED_EXIT_CODE
     except BaseException as error:
         failure = explain(error, lock.knobs.lighter() if lock is not None else "")
         step = trainer.state.global_step if trainer is not None else None
@@ -91,6 +123,8 @@ def find_place() -> Place:
         events=Path(os.environ.get("FINETUI_EVENTS") or out / "events.jsonl"),
         stop_after=int(stop_after) if stop_after else None,
         rehearses=os.environ.get("FINETUI_REHEARSE", str(int(machine.on_cuda()))) == "1",
+        resume=os.environ.get("FINETUI_RESUME") or None,
+        changes=json.loads(os.environ.get("FINETUI_CHANGES") or "{}"),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
@@ -111,8 +145,8 @@ def read_data(lock: Lock, place: Place) -> tuple[Rows, Rows | None]:
     return rows, evaluation
 
 
-def say_started(lock: Lock, place: Place, events: Events, rows: int) -> None:
-    """Write the first event.
+def say_started(lock: Lock, place: Place, events: Events, rows: int, start: Start | None) -> None:
+    """Write the first event, and why a training that goes on does not begin later.
 
     Raises Failure (world-size) where not as many processes run as the lock says.
     """
@@ -124,11 +158,17 @@ def say_started(lock: Lock, place: Place, events: Events, rows: int) -> None:
         device=machine.device_name(),
         steps=lock.steps,
         rows=rows,
+        **({} if start is None else {"resumed_from": start.step}),
+        **({"changes": dict(place.changes)} if place.changes else {}),
     )
     if place.world_size != lock.world_size:
         raise Failure("world-size", f"{place.world_size} processes run, the lock has {lock.world_size}")
     if differing := machine.differing_variables(lock.environment):
         events.write("warning", code="environment", text="; ".join(differing))
+    for rejected in start.rejected if start is not None else ():
+        events.write("warning", code="checkpoint-damaged", text=f"passed over: {rejected}")
+    if start is not None and start.checkpoint is None:
+        events.write("warning", code="no-checkpoint", text="there is no complete checkpoint: all begins from step 0")
 
 
 def load(lock: Lock, place: Place, events: Events) -> Result:
@@ -150,24 +190,32 @@ def load(lock: Lock, place: Place, events: Events) -> Result:
 
 
 def prepare(
-    lock: Lock, place: Place, events: Events, result: Result, rows: Rows, evaluation: Rows | None
+    lock: Lock,
+    place: Place,
+    events: Events,
+    result: Result,
+    rows: Rows,
+    evaluation: Rows | None,
+    checkpoint: Sealed | None,
+    stop: Stop,
 ) -> TokenTrainer:
-    """The trainer, ready to train; from here on SIGTERM saves a checkpoint and ends."""
-    stop_asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stop_asked.append(number))
+    """The trainer, ready to train."""
     steps = Steps(place.stop_after)
     knobs = lock.knobs
-    checkpoints = Checkpoints(knobs.save_total_limit, knobs.load_best_model_at_end, lock.train["digest"], events)
+    folder = place.out / "checkpoints"
     trainer = TokenTrainer(
         result=result,
         order=Order(rows, knobs, lock.steps, place.world_size, place.rank),
         events=events,
-        stop_asked=lambda: bool(stop_asked),
+        stop_asked=lambda: stop.asked,
+        checkpoints=Checkpoints(folder, knobs.save_total_limit, knobs.load_best_model_at_end, events),
+        start=checkpoint,
+        made_with=facts_of(lock),
         packed=knobs.packing,
         rehearses=place.rehearses,
-        args=arguments(lock, place.out / "checkpoints", evaluation is not None),
+        args=arguments(lock, folder, evaluation is not None),
         eval_dataset=evaluation,
-        callbacks=[steps, checkpoints],
+        callbacks=[steps],
     )
     steps.trainer = trainer
     if trainer.args.world_size != lock.world_size:
@@ -211,6 +259,7 @@ def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArgumen
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
+        ignore_data_skip=True,  # our data loader begins with the step that is next
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         average_tokens_across_devices=False,
@@ -231,12 +280,18 @@ def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, resu
         figures = {
             "steps": progress.steps,
             "final_loss": progress.loss,
-            "seconds": progress.ended - progress.started,
+            "seconds": progress.seconds,
             "tokens_per_second": progress.tokens_per_second(),
         }
         record = {"v": 1, "world_size": place.world_size, "stopped_early": stopped_early, "outputs": digests}
+        record |= {"changes": dict(place.changes)} if place.changes else {}
         write_json(place.out / "done.json", {**record, **figures, "hardware": machine.hardware(place.world_size)})
         events.write("finished", progress.steps, output_digests=digests, **figures)
+    leave()
+
+
+def leave() -> None:
+    """End together with the other processes."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # without it a process that ends first can abort the others' finished work
         torch.distributed.destroy_process_group()
@@ -247,6 +302,8 @@ def put_best_back(checkpoints: Path, steps: int, result: Result, events: Events)
     found = best(checkpoints)
     if found is None:  # ended before the first one
         return
+    if damage := found.damage():
+        raise Failure("error", f"the best checkpoint, {found.path.name}, is damaged: {damage}; resume makes it again")
     if found.step != steps:
         result.read_checkpoint(found.path)
     events.write("best", found.step, loss=found.evaluation_loss, path=f"{checkpoints.name}/{found.path.name}")
@@ -255,7 +312,8 @@ def put_best_back(checkpoints: Path, steps: int, result: Result, events: Events)
 def save_output(result: Result, folder: Path, must_move: bool) -> dict[str, str]:
     """Save the result so that the folder appears whole; gives the SHA-256 of each file."""
     part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    for left in (part, folder):  # by a launch that was killed right here
+        shutil.rmtree(left, ignore_errors=True)
     try:
         digests = result.save(part, must_move=must_move)
     except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .data import Rows
 from .failure import Failure
@@ -60,6 +60,11 @@ class Order:
             count = self._knobs.gradient_accumulation_steps * self._world_size
         return parts + [[len(self.rows)]] * (count - len(parts))
 
+    def digest(self, step: int) -> str:
+        """SHA-256 of the order of the epoch that a step (from 0) is in."""
+        self.of_step(step)
+        return hashlib.sha256(" ".join(map(str, self._epoch[1])).encode()).hexdigest()
+
     def heaviest(self) -> list[list[int]]:
         """The micro batches of the whole training that need most memory: the largest, and the one with most logits."""
         largest: tuple[int, list[int]] = (0, [])
@@ -75,6 +80,19 @@ class Order:
         """Tokens of a micro batch, padding included."""
         lengths = self.rows.lengths[batch]
         return int(lengths.sum() if self._knobs.packing else lengths.max() * len(batch))
+
+
+class Remaining:
+    """The steps from `first` on; as many as all for who asks, since the Trainer tells the epoch by it."""
+
+    def __init__(self, first: int, steps: int) -> None:
+        self._steps = range(first, steps)
+
+    def __len__(self) -> int:
+        return self._steps.stop
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._steps)
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

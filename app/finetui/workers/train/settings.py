@@ -17,6 +17,8 @@ LOCK_VERSION = 0
 # Settings that one method has, and that are None under another.
 _LORA = {"method": "lora"}
 _FULL = {"method": "full"}
+# Settings of memory and speed alone, which a resumed training may have otherwise than the lock.
+_MEMORY = {"memory": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Knobs:
     load_in_8bit: bool | None = field(default=None, metadata=_LORA)
     bnb_4bit_quant_type: str | None = field(default=None, metadata=_LORA)
     bnb_4bit_use_double_quant: bool | None = field(default=None, metadata=_LORA)
-    bnb_4bit_quant_storage: str | None = field(default=None, metadata=_LORA)
+    bnb_4bit_quant_storage: str | None = field(default=None, metadata=_LORA | _MEMORY)
     master_weights: bool | None = field(default=None, metadata=_FULL)
     """Keep float32 weights and compute in `dtype`; false: weights, gradients and states are in `dtype`."""
     learning_rate: float
@@ -45,13 +47,13 @@ class Knobs:
     num_train_epochs: float
     max_steps: int
     """Overrides `num_train_epochs` where it is not -1."""
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
+    per_device_train_batch_size: int = field(metadata=_MEMORY)
+    gradient_accumulation_steps: int = field(metadata=_MEMORY)
     """Packed rows take at most so many packs a process."""
-    per_device_eval_batch_size: int
+    per_device_eval_batch_size: int = field(metadata=_MEMORY)
     rows_per_step: int
     """Over all processes; the last micro batches of a step may be short or blank."""
-    packing: bool
+    packing: bool = field(metadata=_MEMORY)
     """Rows of a step laid end to end, up to `max_length` × `per_device_train_batch_size` tokens a pack."""
     max_length: int
     """The rows are no longer than this; checked, not cut, here."""
@@ -64,20 +66,20 @@ class Knobs:
     adam_epsilon: float
     dtype: str
     """float32, bfloat16 or float16: of frozen weights and of the computation. An adapter stays in float32."""
-    attn_implementation: str
-    gradient_checkpointing: bool
+    attn_implementation: str = field(metadata=_MEMORY)
+    gradient_checkpointing: bool = field(metadata=_MEMORY)
     load_best_model_at_end: bool
     """The result is the checkpoint with the lowest evaluation loss."""
-    save_steps: int
+    save_steps: int = field(metadata=_MEMORY)
     """0 for none."""
-    save_total_limit: int
-    eval_steps: int
+    save_total_limit: int = field(metadata=_MEMORY)
+    eval_steps: int = field(metadata=_MEMORY)
     """0 for once, at the end."""
     parallelism: str
     """single, ddp or fsdp2."""
     nproc_per_node: int
     """Obeyed by launch.sh, checked here as the world size."""
-    omp_num_threads: int
+    omp_num_threads: int = field(metadata=_MEMORY)
 
     @property
     def mixed(self) -> bool:
@@ -126,12 +128,14 @@ class Lock:
     """`source`, `text` and `stop_ids` of the chat template."""
 
 
-def read_lock(path: Path) -> Lock:
-    """Read lock.json.
+def read_lock(path: Path, changes: Mapping[str, Any] | None = None) -> Lock:
+    """Read lock.json; `changes` are settings of memory and speed that hold in place of its own.
 
     Raises Failure where it is of another version, method or stage, or holds settings that cannot be obeyed here.
     """
     lock = json.loads(path.read_text(encoding="utf-8"))
+    if changes:
+        lock["training"] = _changed(lock, changes)
     if lock["version"] != LOCK_VERSION:
         raise Failure("error", f"lock.json has version {lock['version']}; this trainer reads version {LOCK_VERSION}")
     method, stage = lock["method"], lock["stage"]
@@ -152,6 +156,26 @@ def read_lock(path: Path) -> Lock:
     if wrong := _contradictions(read):
         raise Failure("error", "; ".join(wrong))
     return read
+
+
+def _changed(lock: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a lock with others of memory and speed; the rows of a step stay as they are.
+
+    Raises Failure where one of them would change the result.
+    """
+    training = lock["training"]
+    free = {known.name for known in fields(Knobs) if known.metadata.get("memory")}
+    if training.get("load_best_model_at_end", {}).get("value"):
+        free -= {"save_steps", "eval_steps"}  # they decide which checkpoint is the best
+    if wrong := sorted({*changes} - free | {*changes} - {*training}):
+        raise Failure(
+            "resume-mismatch", f"a resumed training cannot change {', '.join(wrong)}: the result would change"
+        )
+    micro = changes.get("per_device_train_batch_size")
+    if isinstance(micro, int) and micro > 0 and "gradient_accumulation_steps" not in changes:
+        steps = -(-lock["rows_per_step"] // (micro * lock["world_size"]))
+        changes = {**changes, "gradient_accumulation_steps": steps}
+    return {**training, **{name: {"value": value} for name, value in changes.items()}}
 
 
 def _contradictions(lock: Lock) -> list[str]:

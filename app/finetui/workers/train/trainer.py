@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .apart import check_apart
+from .checkpoints import PREFIX, Checkpoints, Sealed
 from .data import Rows, collate, lay
 from .events import Events
 from .failure import Failure
 from .loss import loss_sum
 from .machine import memory_bytes
-from .order import Order
+from .order import Order, Remaining
 from .rehearsal import rehearse
 from .results import Result
+from .resume import clear_up
 
 
 @dataclass
@@ -34,15 +36,14 @@ class Progress:
     """Tokens that are not padding, over all processes."""
     loss: float = math.nan
     """Of the last step."""
-    started: float = 0.0
-    ended: float = 0.0
-    """Of the last step; both by the monotonic clock."""
     highest_learning_rate: float = 0.0
     """Zero where no step so far could move anything."""
+    seconds: float = 0.0
+    """From the first step's start to the last one's end, without what lies between two launches."""
 
     def tokens_per_second(self) -> float:
-        """Tokens that are not padding a second, from the first step's start to the last one's end."""
-        return self.tokens / max(self.ended - self.started, 1e-9)
+        """Tokens that are not padding a second."""
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 class TokenTrainer(Trainer):
@@ -59,26 +60,56 @@ class TokenTrainer(Trainer):
         order: Order,
         events: Events,
         stop_asked: Callable[[], bool],
+        checkpoints: Checkpoints,
         *,
+        start: Sealed | None,
+        made_with: dict[str, Any],
         packed: bool,
         rehearses: bool,
         **kwargs: Any,
     ) -> None:
-        """`packed`: rows are laid end to end; `rehearses`: the heaviest micro batches are tried out first."""
+        """`start`: the checkpoint to go on from; `made_with`: what checkpoints have to say of the lock; `packed`: rows
+        are laid end to end; `rehearses`: the heaviest micro batches are tried out first.
+        """
         super().__init__(model=result.model, train_dataset=order, **kwargs)
         self.remove_callback(PrinterCallback)
-        self.progress = Progress()
+        self.progress = Progress() if start is None else Progress(**start.facts["progress"])
         self.stopping = False
         self._result = result
         self._order = order
         self._events = events
+        self._checkpoints = checkpoints
+        self._start = start
+        self._made_with = made_with
+        self._evaluated: tuple[int, float] | None = None
+        self._clock = 0.0
         self._stop_asked = stop_asked
         self._packed = packed
         self._rehearses = rehearses
 
     def get_train_dataloader(self) -> DataLoader:
-        """The steps in our order; one pass is the whole training."""
-        return DataLoader(self._order, batch_size=None, collate_fn=self.arrange)
+        """The steps in our order that are left; one pass is the whole training."""
+        steps = Remaining(0 if self._start is None else self._start.step, len(self._order))
+        # A generator of its own: a loader draws a seed at its start, and would move the random numbers of dropout.
+        own = torch.Generator()
+        return DataLoader(self._order, batch_size=None, sampler=steps, collate_fn=self.arrange, generator=own)
+
+    def begin(self) -> None:
+        """Try out what would fail later, put back what the checkpoint has beside the weights, and start the clock.
+
+        Raises Failure (resume-mismatch) where the rows would come in another order than before the checkpoint.
+        """
+        self.warm_up()
+        start = self._start
+        if start is not None:
+            if self._order.digest(start.step - 1) != start.facts["order_digest"]:
+                raise Failure("resume-mismatch", f"the rows come in another order than those of {start.path.name}")
+            super()._load_optimizer_and_scheduler(str(start.path))  # not before the trial, which empties its states
+            super()._load_scaler(str(start.path))
+        self._wait()
+        if self.is_world_process_zero():
+            clear_up(self._checkpoints.folder, 0 if start is None else start.step)
+        self._clock = time.monotonic()
 
     def arrange(self, batches: list[list[int]]) -> list[dict[str, torch.Tensor]]:
         """The tensors of micro batches of these rows."""
@@ -110,6 +141,8 @@ class TokenTrainer(Trainer):
         Raises Failure (nan) before the optimizer moves anything.
         """
         model.train()
+        if self._start is not None and self.state.global_step == self._start.step:
+            super()._load_rng_state(str(self._start.path))  # the last thing before the first number is drawn
         trained = int(self._order.rows.trained[self._order.of_step(self.state.global_step)].sum())
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(inputs, 1):
@@ -138,6 +171,7 @@ class TokenTrainer(Trainer):
                 batch = collate([rows[row] for row in range(first, min(first + size, len(rows)))])
                 total += self.loss_sum(self.model, self._prepare_inputs(batch)).double().cpu()
         loss = self._sum_over_processes(total)[0] / int(rows.trained.sum())
+        self._evaluated = (self.state.global_step, loss)
         self._events.write("evaluation", self.state.global_step, loss=loss)
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -156,8 +190,9 @@ class TokenTrainer(Trainer):
         rows = self._order.of_step(step - 1)
         tokens = int(self._order.rows.lengths[rows].sum())
         now = time.monotonic()
-        seconds = now - self.progress.ended
-        self.progress.ended = now
+        seconds = now - self._clock
+        self._clock = now
+        self.progress.seconds += seconds
         self.progress.steps = step
         self.progress.tokens += tokens
         rate = float(logs["learning_rate"])
@@ -181,6 +216,51 @@ class TokenTrainer(Trainer):
         if self.args.should_save:
             self._result.write_checkpoint(Path(output_dir or self.args.output_dir))
 
+    def _get_output_dir(self, trial: object) -> str:
+        """Where transformers lays the parts of a checkpoint."""
+        return str(self._checkpoints.part)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        """Let transformers lay its parts, wait for those of every process, and seal them.
+
+        A checkpoint that a stop makes off its turn has no evaluation: another one could be the best for it.
+        """
+        step, first = self.state.global_step, self.is_world_process_zero()
+        with self._checkpoints.gathering(first=first):
+            super()._save_checkpoint(model, trial)
+            self._wait()
+            if not first:
+                return
+            in_turn = step % self.args.save_steps == 0 or step >= self.args.max_steps
+            evaluated = self._evaluated is not None and self._evaluated[0] == step
+            self._checkpoints.seal(
+                f"{PREFIX}{step}",
+                step,
+                self._evaluated[1] if evaluated and in_turn else None,
+                epoch=(step - 1) // self._order.steps_per_epoch,
+                order_digest=self._order.digest(step - 1),
+                progress=asdict(self.progress),
+                lock=self._made_with,
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """The trained weights; everything else is put back by `begin`."""
+        self._result.read_checkpoint(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Left to `begin`."""
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Left to `begin`."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Left to the first step."""
+
+    def _wait(self) -> None:
+        """Wait until every process is here."""
+        if self.args.world_size > 1:
+            torch.distributed.barrier()
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: it would walk over all parameters at every micro batch."""
         return 0
@@ -200,7 +280,7 @@ class TokenTrainer(Trainer):
 
 
 class Steps(TrainerCallback):
-    """Starts the clock, and ends the training early: after `stop_after` steps, or when a stop was asked for."""
+    """Begins the training, and ends it early: after `stop_after` steps, or when a stop was asked for."""
 
     def __init__(self, stop_after: int | None) -> None:
         self._stop_after = stop_after
@@ -209,9 +289,8 @@ class Steps(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Try out what would fail later, and start the clock."""
-        self.trainer.warm_up()
-        self.trainer.progress.started = self.trainer.progress.ended = time.monotonic()
+        """Make all ready."""
+        self.trainer.begin()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Save and end where a stop was asked for; end where enough steps are done."""

@@ -1,0 +1,53 @@
+"""Starts the training's processes: `python -m train.start …` with the arguments of torch.distributed.run, in whose
+place it stands.
+
+SIGTERM and SIGUSR1 are handed on, and every process gets the time that its checkpoint takes. Ends with 75 where all of
+them were interrupted, which torch.distributed.run would call a failure like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import get_args_parser
+from torch.distributed.run import main as run
+
+from .failure import INTERRUPTED_EXIT_CODE
+
+_SIGNALS = "--signals-to-handle"
+_UNTIMELY = -signal.SIGTERM
+"""How a process ends that is asked before it listens: nothing was trained yet."""
+
+
+def main() -> int:
+    """Run to the end of all processes; gives the exit code."""
+    arguments = sys.argv[1:]
+    if _SIGNALS in get_args_parser().format_help():  # an older torch sees to SIGTERM itself, within its time limit
+        arguments = [_SIGNALS, "SIGINT,SIGHUP,SIGQUIT", *arguments]
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _hand_on)
+    try:
+        run(arguments)
+    except ChildFailedError as error:
+        if not {failure.exitcode for failure in error.failures.values()} <= {INTERRUPTED_EXIT_CODE, _UNTIMELY}:
+            raise
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+def _hand_on(*_: object) -> None:
+    children = Path("/proc/thread-self/children").read_text(encoding="ascii").split()
+    if not children:
+        sys.exit(INTERRUPTED_EXIT_CODE)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
