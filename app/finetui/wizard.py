@@ -155,8 +155,7 @@ def _asked(wrong: _Wrong, draft: Draft) -> tuple[Recipe | None, dict[str, Value]
 
 def _machine(draft: Draft) -> Machine:
     """This machine, or with the GPUs of `--gpu`."""
-    kind, count = parse_planned(draft.gpu) if draft.gpu else ("", 0)
-    return planned_machine(kind, count, probe()) if kind else probe()
+    return probe() if draft.gpu is None else planned_machine(*parse_planned(draft.gpu), probe())
 
 
 def _request(
@@ -176,7 +175,7 @@ def _request(
         tokens=tokens,
         packages=packages,
         elsewhere=draft.gpu is not None,
-        free_disk_bytes=None if draft.gpu else read_disk(home.home(), ()).free_bytes,
+        free_disk_bytes=None if draft.gpu is not None else read_disk(home.home(), ()).free_bytes,
         price=draft.price,
     )
 

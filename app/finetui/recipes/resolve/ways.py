@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from finetui.core.knobs import knobs
@@ -26,14 +27,13 @@ from finetui.recipes.resolve.settle import Settled, settle
 
 MOST = 3
 _FREED: tuple[tuple[str, ...], ...] = (
-    ("per_device_train_batch_size",),
+    ("per_device_train_batch_size", "gradient_accumulation_steps"),
     ("gradient_checkpointing",),
     ("per_device_eval_batch_size", "packing"),
     ("attn_implementation",),
     ("parallelism", "nproc_per_node", "bnb_4bit_quant_storage"),
 )
 """Knobs of memory and speed alone, in the order in which stated ones are given up."""
-_FOLLOWS = "gradient_accumulation_steps"
 _ROWS = "rows_per_step"
 _SHARDED = frozenset({"no-sharding"})
 """What is offered only where nothing else is: more GPUs whose weights would be sharded, which nothing trains yet."""
@@ -67,6 +67,10 @@ class Way:
             "seconds_per_step": round(self.settled.fitted.seconds, 3),
         }
 
+    def begins(self, change: Change) -> bool:
+        """Whether it is this change, be it with knobs of memory besides."""
+        return self.words[: len(change.words)] == change.words
+
     def names(self) -> frozenset[str]:
         """What it says something of: knobs by their names, flags with their words."""
         pairs = zip(self.words[::2], self.words[1::2], strict=True)
@@ -80,7 +84,7 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     """
     found: list[Way] = []
     known = _refusing(settled)
-    for changes, also in _sorts(settled):
+    for changes, also in _sorts(settled, found):
         ways = (way for change in changes if (way := _judged(change, settled, known | also)) is not None)
         new = next((way for way in ways if not any(way.names() >= other.names() for other in found)), None)
         if new is not None:
@@ -90,10 +94,10 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     return tuple(found)
 
 
-def _sorts(settled: Settled) -> Iterator[tuple[Iterable[Change], frozenset[str]]]:
+def _sorts(settled: Settled, found: list[Way]) -> Iterator[tuple[Iterable[Change], frozenset[str]]]:
     """Changes of one sort together: of memory alone, of the training, of the machine; two at once last.
 
-    With each the rules that it may break, which others may not.
+    With each the rules that it may break, which others may not. Of two at once neither may do by itself.
     """
     request, none = settled.request, frozenset[str]()
     yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else (), none
@@ -102,7 +106,8 @@ def _sorts(settled: Settled) -> Iterator[tuple[Iterable[Change], frozenset[str]]
     for method in [*adapters(settled)][::-1] + [*states(settled)][::-1]:  # what saves most needs least besides
         others: tuple[Callable[[Settled], Iterator[Change]], ...] = (lengths, hardware)
         for other in others:
-            yield (both(method, change) for change in other(settled)), none
+            alone = takewhile(lambda change: not any(way.begins(change) for way in found), other(settled))
+            yield (both(method, change) for change in alone), none
     yield hardware(settled), _SHARDED
 
 
@@ -137,14 +142,13 @@ def _freed(request: Request) -> Iterator[tuple[Request, tuple[str, ...]]]:
         stated = tuple(name for name in names if name in asked and _applies(name, request))
         if stated:
             open_ += stated
-            follows = (_FOLLOWS,) if _FOLLOWS in request.overrides else ()
-            yield _without(request, (*open_, _FOLLOWS)), (*open_, *follows)
+            yield _without(request, open_), open_
 
 
 def _keeping_rows(freely: Request, stated: Request, settled: Settled) -> tuple[Request, tuple[str, ...]]:
     """The request with the rows of a step said, where they only follow from micro batch and accumulation."""
     asked = stated.asked()
-    follow = all(name in asked for name in ("per_device_train_batch_size", _FOLLOWS))
+    follow = all(name in asked for name in _FREED[0])
     if not follow or stated.recipe is not settled.request.recipe or (_ROWS in asked and asked[_ROWS].value != 0):
         return freely, ()
     rows = {_ROWS: settled.settings.rows_per_step}
