@@ -9,7 +9,7 @@ from finetui.cli.choose_options import Choices, choose_options
 from finetui.cli.common import Output, command, option
 from finetui.cli.data_options import DataWord, reading_options
 from finetui.cli.machine_options import Price
-from finetui.core.errors import MACHINE
+from finetui.core.errors import MACHINE, Problem, render
 
 if TYPE_CHECKING:
     from finetui.data import Reading
@@ -48,6 +48,7 @@ def plan_command(
     from finetui.cli.stages import Stages
     from finetui.core.messages import t
     from finetui.draft import Draft
+    from finetui.recipes.resolve.figures import gib
     from finetui.trying import checked
     from finetui.wizard import plan
 
@@ -70,5 +71,9 @@ def plan_command(
         show(output, found, draft)
         if found.fits and data and not found.untrained:
             output.note("\n" + t("errors.next", command=draft.next()))
-    ran_out = tries and found.tried is not None and not found.tried.fits
-    return MACHINE if ran_out or not found.fits else 0
+    if tries and found.tried is not None and not found.tried.fits:
+        facts = {"free": gib(found.tried.free_bytes), "predicted": gib(found.tried.predicted_bytes)}
+        if not output.json:
+            output.note(render([Problem("tried.ran-out", {**facts, "command": draft.command()})]))
+        return MACHINE
+    return 0 if found.fits else MACHINE
