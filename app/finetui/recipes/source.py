@@ -19,6 +19,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BEGINNING = re.compile(r"\s*(\[|[\w\"'.-]+\s*=)")
+_BARE_WORD = re.compile(r"\s*([\w\"'.-]+\s*=\s*)([^\W\d_][\w./:-]*)\s*(?:#[^\n]*)?\n?")
+_PYTHON = {"True": "true", "False": "false"}
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -77,8 +79,13 @@ def _read_statements(text: str, file: str) -> Source:
             said = tomllib.loads(statement)
             keys = list(_keys(said))
         except (ValueError, RecursionError) as error:
-            problems.append(_problem(error, file, line))
-            continue
+            meant = _quoted(statement)
+            if meant is None:
+                problems.append(_problem(error, file, line))
+                continue
+            problems.append(Problem("recipes.unquoted", {"meant": meant}, file, line))
+            said = tomllib.loads(meant)
+            keys = list(_keys(said))
         header = statement.lstrip().startswith("[")
         inside = keys[-1] if header else inside
         keys = [inside] if header else [(*inside, *key) for key in keys]
@@ -92,6 +99,19 @@ def _read_statements(text: str, file: str) -> Source:
                 said = {name: said}
             _merge(document, said)
     return Source(file, text, document, lines, tuple(problems))
+
+
+def _quoted(statement: str) -> str | None:
+    """What was probably meant where a word stands without quotes, as Python or YAML have it."""
+    found = _BARE_WORD.fullmatch(statement)
+    if found is None or found[2].lower() in ("null", "none"):
+        return None
+    meant = found[1] + _PYTHON.get(found[2], f'"{found[2]}"')
+    try:
+        tomllib.loads(meant)
+    except ValueError:
+        return None
+    return meant
 
 
 def _keys(document: Any, deepest: int = _DEEPEST) -> Iterator[Keys]:

@@ -29,10 +29,10 @@ ERRORS = {
         15 knobs.unknown-near
     """,
     "02-not-quite-toml": """
-        3 recipes.not-toml
+        3 recipes.unquoted
         4 recipes.not-toml
         7 recipes.not-toml
-        8 recipes.not-toml
+        8 recipes.unquoted
         9 knobs.bad-value
         12 recipes.not-toml
         13 knobs.bad-value
@@ -290,6 +290,7 @@ def test_errors_are_json_in_english(capsys: pytest.CaptureFixture[str]) -> None:
         ('[recipe]\nstage = "sft\nmethod = "lora"\n[train]\nseed = -1\n', [2, 5]),
         ('[recipe]\r\nstage = "sft"\r\nmethod = "lora"\r\n[train]\r\nseed = -1\r\n', [5]),
         ('\ufeff[recipe]\nstage = "sft"\nmethod = "lora"\n[train]\nseed = -1\n', [5]),
+        ("[recipe]\nstage = sft\nmethod = lora # y\n[train]\ndtype = bf16\nseed = null\n", [2, 3, 5, 5, 6]),
         ("learning_rate: 2e-4\nepochs: 3\n", [1]),
         ("recipe: 1", [1]),
         ("{}", [1]),
@@ -299,6 +300,17 @@ def test_a_broken_statement_hides_no_other(text: str, expected: list[int], tmp_p
     path = tmp_path / "x.toml"
     path.write_bytes(text.encode())
     assert [problem.line for problem in problems(path)] == expected
+
+
+def test_a_word_without_quotes_is_written_as_it_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("[recipe]\nstage = sft\nmethod = lora\n[adapter]\nuse_dora = True\ntarget_modules = q_proj\n")
+    assert [problem.expected("en") for problem in problems(path)] == [
+        'stage = "sft"',
+        'method = "lora"',
+        "use_dora = true",
+        'target_modules = "q_proj"',
+    ]
 
 
 def test_an_empty_file_lacks_stage_and_method(tmp_path: Path) -> None:
