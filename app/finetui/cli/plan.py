@@ -66,7 +66,10 @@ def plan_command(
     )
     with Stages(output) as stages:
         found = checked(plan(draft, stages), draft, traces=traces, tries=tries, on_progress=stages)
-    output.result(found.to_json())
+    commands = [{"command": str(draft.taking(way).command())} for way in found.ways_out]
+    contract = found.to_json()
+    ways = [{**way, **command} for way, command in zip(contract["ways_out"], commands, strict=True)]
+    output.result({**contract, "ways_out": ways})
     if not output.json:
         show(output, found, draft)
         if found.fits and data and not found.untrained:

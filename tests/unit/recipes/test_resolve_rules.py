@@ -10,7 +10,7 @@ from finetui.core.errors import BAD_INPUT, MACHINE, FinetuiError
 from finetui.hardware.gpu import Holder
 from finetui.recipes.resolve import resolve
 from finetui.recipes.resolve.rules import rules
-from tests.unit.recipes.planning import QWEN7B, machine, request, shaped, told, tokens
+from tests.unit.recipes.planning import QWEN7B, machine, request, shaped, tokens, told
 
 pytestmark = pytest.mark.unit
 

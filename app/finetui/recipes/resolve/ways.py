@@ -108,7 +108,8 @@ def _sorts(settled: Settled, found: list[Way]) -> Iterator[tuple[Iterable[Change
         for other in others:
             alone = takewhile(lambda change: not any(way.begins(change) for way in found), other(settled))
             yield (both(method, change) for change in alone), none
-    yield hardware(settled), _SHARDED
+    if not found:
+        yield hardware(settled), _SHARDED
 
 
 def _refusing(settled: Settled) -> frozenset[str]:
