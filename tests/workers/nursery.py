@@ -18,6 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.workers import probe
+
 _SECONDS = 300
 
 
@@ -33,17 +35,19 @@ class Nursery:
             text=True,
         )
 
-    def run(self, folder: Path, environments: list[dict[str, str]]) -> list[subprocess.CompletedProcess[str]]:
+    def run(
+        self, folder: Path, environments: list[dict[str, str]], watched: bool
+    ) -> list[subprocess.CompletedProcess[str]]:
         """Train in `folder`, one process for each environment at once; gives how each ended."""
         with tempfile.TemporaryDirectory() as place:
             parts = [
-                {"folder": str(folder), "environment": environment, "out": f"{place}/{number}"}
+                {"folder": str(folder), "environment": environment, "log": f"{place}/{number}", "watched": watched}
                 for number, environment in enumerate(environments)
             ]
             self._process.stdin.write(json.dumps(parts) + "\n")
             self._process.stdin.flush()
             codes = json.loads(self._process.stdout.readline())
-            texts = [[Path(f"{part['out']}.{end}").read_text() for end in ("stdout", "stderr")] for part in parts]
+            texts = [[Path(f"{part['log']}.{end}").read_text() for end in ("stdout", "stderr")] for part in parts]
         return [
             subprocess.CompletedProcess(["train.main"], code, *text) for code, text in zip(codes, texts, strict=True)
         ]
@@ -66,7 +70,9 @@ def _fork(part: dict[str, Any]) -> int:
         os.chdir(part["folder"])
         sys.path.insert(0, part["folder"])
         for number, end in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{part['out']}.{end}", os.O_WRONLY | os.O_CREAT), number)
+            os.dup2(os.open(f"{part['log']}.{end}", os.O_WRONLY | os.O_CREAT), number)
+        if part["watched"]:
+            probe.watch(Path(os.environ["OUT"]))
         runpy.run_module("train.main", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import finetui
+from tests.workers import probe
 from tests.workers.nursery import Nursery, nursery
 
 TRAINER = Path(finetui.__file__).parent / "workers" / "train"
 ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 """What torchrun tells a lone process."""
-KNOBS: dict[str, Any] = {
+LORA: dict[str, Any] = {
     "r": 4,
     "lora_alpha": 8.0,
     "lora_dropout": 0.0,
@@ -35,6 +36,9 @@ KNOBS: dict[str, Any] = {
     "bnb_4bit_quant_type": "nf4",
     "bnb_4bit_use_double_quant": True,
     "bnb_4bit_quant_storage": "uint8",
+}
+FULL: dict[str, Any] = {"master_weights": True}
+KNOBS: dict[str, Any] = {
     "packing": False,
     "attn_implementation": "sdpa",
     "load_best_model_at_end": False,
@@ -148,12 +152,21 @@ class Trainee:
         """
         return self.train_in(nursery(), out, **environment)
 
-    def train_in(self, place: Nursery, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The same in a process other than that of all tests."""
+    def watch(self, out: Path) -> dict[str, Any]:
+        """Train to the end, and give what the probe has seen."""
+        done = self.train_in(nursery(), out, watched=True)
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, Any] = json.loads((out / probe.FILE).read_text())
+        return seen
+
+    def train_in(
+        self, place: Nursery, out: Path, *, watched: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The same in a process other than that of all tests, or with the probe."""
         count = self.lock["world_size"]
         alone = ALONE | {"WORLD_SIZE": str(count), "MASTER_PORT": str(free_port()) if count > 1 else "0"}
         ranks = [alone | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-        return place.run(self.folder, [self.environment(out, **{**rank, **environment}) for rank in ranks])[0]
+        return place.run(self.folder, [self.environment(out, **{**rank, **environment}) for rank in ranks], watched)[0]
 
     def environment(self, out: Path, **changes: str) -> dict[str, str]:
         """What launch.sh is started with."""
@@ -169,22 +182,24 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def make_trainee(folder: Path, model: Path, rows: list[Row], evaluation: list[Row] | None = None) -> Trainee:
-    """Write a bundle of these rows with the settings of KNOBS."""
+def make_trainee(
+    folder: Path, model: Path, rows: list[Row], evaluation: list[Row] | None = None, *, method: str = "lora"
+) -> Trainee:
+    """Write a bundle of these rows with the settings of KNOBS, as far as the method has them."""
     shutil.copytree(TRAINER, folder / "train", ignore=shutil.ignore_patterns("launch.sh", "__pycache__"))
-    weights = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in model.glob("*.safetensors")}
     trainee = Trainee(folder, model)
     trainee.lock = {
         "version": 0,
         "revision": 0,
         "name": "tiny",
         "stage": "sft",
-        "method": "lora",
+        "method": method,
         "model": {
             "name": "tiny-llama",
             "architecture": "LlamaForCausalLM",
             "vocab_size": 512,
-            "files": {"model.safetensors": weights},
+            "files": weights,
         },
         "data": {
             "train": write_rows(folder / "data" / "train.parquet", rows),
@@ -193,7 +208,7 @@ def make_trainee(folder: Path, model: Path, rows: list[Row], evaluation: list[Ro
         "training": {},
         "environment": {"OMP_NUM_THREADS": "1"},
     }
-    trainee.set(**KNOBS)
+    trainee.set(**(LORA if method == "lora" else FULL), **KNOBS)
     return trainee
 
 

@@ -45,6 +45,8 @@ def check_able(knobs: Knobs) -> None:
         missing.append(f"optim {knobs.optim} needs the package bitsandbytes")
     if knobs.attn_implementation == "flash_attention_2" and not (on_cuda() and find_spec("flash_attn")):
         missing.append("flash_attention_2 needs a GPU and the package flash-attn; sdpa needs neither")
+    if knobs.dtype == "float16" and not on_cuda():
+        missing.append("float16 needs a GPU; on a CPU bfloat16 and float32 compute")
     if missing:
         raise Failure("error", "; ".join(missing))
 
