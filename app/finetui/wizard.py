@@ -33,6 +33,7 @@ from finetui.recipes.resolve import Plan, Request, Settings, Tokens, resolve
 from finetui.recipes.resolve.figures import gib
 from finetui.recipes.resolve.measure import Remembered, estimated, measured
 from finetui.recipes.resolve.packages import ASKED, installed
+from finetui.recipes.stages import read_for, serves
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +71,7 @@ def plan(draft: Draft, on_progress: Progress | None = None) -> Plan:
         asked = {**recipe.values, **overrides}
         found = wrong.attempt(lambda: _tokens(draft, model, asked, on_progress))
         stage, tokens = found or (recipe.stage, None)
-        if stage != recipe.stage:
+        if not serves(stage, recipe.stage):
             wrong.problems.append(_other_stage(recipe, stage, draft))
     wrong.judge()
     assert recipe is not None
@@ -99,7 +100,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     choosing = wrong.attempt(lambda: Choosing.of(asked))
     if draft.out.exists():
         wrong.problems.append(Problem("bundles.exists", {}, str(draft.out)))
-    if recipe and inputs and (stage := Inspection(inputs[0]).stage) != recipe.stage:
+    if recipe and inputs and not serves(stage := Inspection(inputs[0]).stage, recipe.stage):
         wrong.problems.append(_other_stage(recipe, stage, draft))
     if recipe and recipe.stage not in _TRAINED_STAGES:
         wrong.problems.append(Problem("rules.no-trainer", {"stage": recipe.stage}))
@@ -227,7 +228,7 @@ def _encoding(folder: Path, choice: str | None) -> tuple[Tokenizer, Template]:
 
 def _other_stage(recipe: Recipe, stage: str | None, draft: Draft) -> Problem:
     """The refusal of data that serves another stage than the recipe trains."""
-    facts = {"stage": stage or "–", "recipe": recipe.name, "wanted": recipe.stage}
+    facts = {"stage": stage or "–", "recipe": recipe.name, "wanted": read_for(recipe.stage)}
     return Problem("recipes.other-stage", {**facts, "data": ShellWords(shlex.join(draft.data))}, draft.data[0])
 
 

@@ -15,7 +15,7 @@ from finetui.bundles.verify import verify
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
 from finetui.data import Reading
-from finetui.wizard import Draft, lock
+from finetui.wizard import Draft, lock, plan
 from tests.tiny import make_tiny_model
 
 pytestmark = pytest.mark.unit
@@ -148,3 +148,13 @@ def test_data_for_another_stage_than_the_recipe_trains_is_refused(draft: Draft, 
     pairs.write_text("\n".join(json.dumps({**row, "prompt": f"Where is {n}?"}) for n in range(9)))
     assert codes(replace(draft, data=(str(pairs),))) == ["recipes.other-stage"]
     assert locked(replace(draft, data=(str(pairs),), reading=Reading(stage="sft")))["data"]["train"]["rows"] == 9
+
+
+def test_pairs_serve_preference_and_reward_alike(draft: Draft, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    row = {"chosen": "In Oslo.", "rejected": "Who knows."}
+    pairs.write_text("\n".join(json.dumps({**row, "prompt": f"Where is {n}?"}) for n in range(9)))
+    for recipe in ("dpo-lora", "reward-lora"):
+        for stage in (None, "rm"):
+            asked = replace(draft, data=(str(pairs),), recipe=recipe, assignments=(), reading=Reading(stage=stage))
+            assert plan(asked).settled
