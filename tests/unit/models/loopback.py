@@ -51,6 +51,8 @@ class Loopback:
     """Path to what is sent in place of the file; its length is told as it is."""
     listed: dict[str, bytes] = field(default_factory=dict)
     """Path to the bytes that the list speaks of, where they are not those of the file."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Path to the size that the list tells, where it is not that of the file."""
     html: set[str] = field(default_factory=set)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     """Path to what it is answered with before it is given."""
@@ -144,9 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"id": name, "sha": self.has.commit, "siblings": siblings})
 
     def _sibling(self, path: str, content: bytes) -> dict[str, object]:
-        told: dict[str, object] = {"rfilename": path, "size": len(content), "blobId": git_sha1(content)}
+        size = self.has.sizes.get(path, len(content))
+        told: dict[str, object] = {"rfilename": path, "size": size, "blobId": git_sha1(content)}
         if len(content) >= LFS_FROM:
-            told["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+            told["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": size, "pointerSize": 134}
         return told
 
     def _hub_file(self, _: object, folder: str, name: str, revision: str, path: str) -> None:

@@ -11,7 +11,8 @@ from finetui.core.fetched import MANIFEST
 from finetui.core.text import safe_text
 
 _MOST_FILES = 100_000
-_LONGEST_NAME = 255
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024
+"""In bytes; the second leaves room for the folder on every system."""
 _NAMED = 5
 
 
@@ -84,6 +85,7 @@ def _is_hostile(path: str) -> bool:
     parts = path.split("/")
     return (
         any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts)
+        or len(path.encode("utf-8", "replace")) > _LONGEST_PATH
         or "\\" in path
         or safe_text(path) != path
         or "\n" in path

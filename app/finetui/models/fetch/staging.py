@@ -25,7 +25,7 @@ class Staging:
         """Raises FinetuiError (exit 2) where the target is a whole disk, which no folder can take the place of."""
         if target.is_mount():
             raise FinetuiError(Problem("fetch.mount-point", {"inside": str(target / "fetched")}, str(target)), USAGE)
-        self.target = target = target.resolve()
+        self.target = target = _named(target)
         self.folder = target.with_name(f".{target.name}.part")
         self._parts = self.folder / ".parts"
         self._journal = self.folder / ".fetched.jsonl"
@@ -87,7 +87,7 @@ class Staging:
 
         Raises OSError where it cannot be renamed.
         """
-        target = target.resolve() if target else self.target
+        target = _named(target) if target else self.target
         shutil.rmtree(self._parts)
         self._journal.unlink(missing_ok=True)
         for path in sorted(self.folder.rglob("*"), reverse=True):
@@ -125,6 +125,11 @@ class Staging:
         for line in text.splitlines():
             with contextlib.suppress(ValueError):
                 yield json.loads(line)
+
+
+def _named(target: Path) -> Path:
+    """A target by a path whose last part is its name on the disk, which it can be renamed to."""
+    return target.resolve() if target.is_symlink() or ".." in target.parts else target.absolute()
 
 
 def _version(file: RemoteFile) -> str:
