@@ -90,11 +90,13 @@ def rows_per_step(asked: Mapping[str, Choice], count: int) -> Choice:
     return Choice(micro * accumulation * count, "reasons.rows", facts)
 
 
-def accumulation(asked: Mapping[str, Choice], rows: int, micro: int, count: int) -> Choice:
+def accumulation(asked: Mapping[str, Choice], rows: int, micro: int, count: int, *, packed: bool) -> Choice:
     """As many micro batches as the rows of a step take; what is stated stands where it comes to the same."""
     needed = math.ceil(rows / (micro * count))
     stated = asked.get("gradient_accumulation_steps")
     facts = {"rows": rows, "micro": micro, "processes": count, "needed": needed}
+    if stated is None and packed:
+        return Choice(needed, "reasons.accumulation-packed", facts)
     if stated is None:
         return Choice(needed, "reasons.accumulation" if count == 1 else "reasons.accumulation-shared", facts)
     if stated.value == needed or stated.code == "reasons.set":

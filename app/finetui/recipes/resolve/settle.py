@@ -80,7 +80,9 @@ def settle(request: Request) -> Settled:
     for name, part in _LAID_OUT.items():
         if name not in choices and knobs()[name].applies(request.stage, request.method):
             choices[name] = explain.layout(name, getattr(fitted.layout, part), frame, fitted, free, least)
-    choices["gradient_accumulation_steps"] = derive.accumulation(asked, frame.rows, fitted.layout.micro, count)
+    choices["gradient_accumulation_steps"] = derive.accumulation(
+        asked, frame.rows, fitted.layout.micro, count, packed=fitted.layout.packing
+    )
     if "load_in_4bit" in choices:
         choices.setdefault("bnb_4bit_quant_storage", derive.storage({n: c.value for n, c in choices.items()}))
     evaluated = _evaluation(request, choices, frame, fitted, least)
