@@ -45,13 +45,13 @@ def call_what_follows(journal: Journal, waiter: Waiter) -> None:
         command = [sys.executable, "-P", "-m", "finetui", verb, str(run.path), "--python", state.python, "--plain"]
         code = _call(command, {**os.environ, **jobs.visible_gpus(state.gpus)}, run, waiter)
         journal.note("then", verb=verb, exit_code=code)
-        journal.set(then_exits=",".join([*filter(None, [state.then_exits]), str(code)]))
+        journal.set_if_room(then_exits=",".join([*filter(None, [state.then_exits]), str(code)]))
     state = journal.state
     if state.on_finish is not None and state.on_finish_exit is None:
         told = {"RUN": state.run, "STATUS": state.status, "RUN_DIR": str(run.path)}
         code = _call(["/bin/sh", "-c", state.on_finish], {**os.environ, **told}, run, waiter)
         journal.note("on_finish", exit_code=code)
-        journal.set(on_finish_exit=code)
+        journal.set_if_room(on_finish_exit=code)
 
 
 def _call(command: Sequence[str], environment: Mapping[str, str], run: RunFolder, waiter: Waiter) -> int:

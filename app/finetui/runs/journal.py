@@ -11,7 +11,8 @@ from typing import Any
 from finetui.runs.folder import RunFolder
 from finetui.runs.state import RunState
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How a full disk is called."""
 
 
 class Journal:
@@ -31,11 +32,12 @@ class Journal:
             with self.run.supervisor_events.open("ab", buffering=0) as stream:
                 self._line_start = b"" if stream.write(text) == len(text) else b"\n"
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
+            self.run.beat()
 
     def set(self, **changes: Any) -> None:
-        """Replace the state, on a full disk in the room that was kept for it.
+        """Replace the state, on a full disk in the room that is kept for it.
 
         Raises OSError where it cannot be written.
         """
@@ -43,7 +45,14 @@ class Journal:
         try:
             self.run.write(self.state)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
-            self.run.spare.unlink(missing_ok=True)
-            self.run.write(self.state)
+            self.run.write_in_spare(self.state)
+
+    def set_if_room(self, **changes: Any) -> None:
+        """The same for what a run need not end for where it cannot be written."""
+        try:
+            self.set(**changes)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise

@@ -130,7 +130,7 @@ def result(run: RunFolder) -> dict[str, Any]:
         **_result_digest(run, record if complete else None),
         "world_size": run.world_size(state),
         "tokens_per_second": finite(figures.get("tokens_per_second", last.get("tokens_per_second"))),
-        "resumed_from": None,
+        "resumed_from": _resumed_from(run),
         "then": [{"verb": verb, "exit_code": code} for verb, code in state.verbs_called],
         "on_finish_exit": state.on_finish_exit,
         "steps_total": state.steps_asked,
@@ -141,6 +141,12 @@ def result(run: RunFolder) -> dict[str, Any]:
         "bundle": state.bundle,
         "model": state.model,
     }
+
+
+def _resumed_from(run: RunFolder) -> int | None:
+    """The step that the last launch went on from; None where it is the first."""
+    started = events.last(run.events, ["started"])
+    return None if started is None else started.facts.get("resumed_from")
 
 
 def _result_digest(run: RunFolder, record: dict[str, Any] | None) -> dict[str, str | None]:

@@ -101,7 +101,7 @@ def wait_turn(journal: Journal, waiter: Waiter, say_queued: Callable[[], None]) 
         watched = [who.pid for other in found.runs for who in (other.identity, other.trainer) if who.is_alive()]
         if waiter.wait(watched, LOOK_S):
             return False
-        journal.run.supervisor_events.touch()
+        journal.run.beat()
 
 
 def position(run: RunFolder, state: RunState) -> int | None:
@@ -132,7 +132,8 @@ def _live_runs(but: str) -> list[RunState]:
 def _asked(state: RunState, gpus: Sequence[Gpu]) -> list[Gpu]:
     """The GPUs that a run will use: those it was given, else the first ones, one for each process.
 
-    Raises FinetuiError (exit 5) for one that is not there: CUDA passes it over in silence, and trains on the CPU.
+    Raises FinetuiError (exit 5) for one that is not there, which CUDA passes over in silence to train on the CPU, and
+    for fewer than there are processes.
     """
     if state.gpus is None:
         return list(gpus[: state.world_size])
@@ -140,7 +141,11 @@ def _asked(state: RunState, gpus: Sequence[Gpu]) -> list[Gpu]:
     if missing := [word for word, found in named.items() if not found]:
         facts = {"gpus": ",".join(missing), "present": ",".join(str(gpu.index) for gpu in gpus) or "–"}
         raise FinetuiError(Problem("runs.no-gpu", facts), MACHINE)
-    return [gpu for found in named.values() for gpu in found]
+    asked = [gpu for gpu in gpus if any(gpu in found for found in named.values())]
+    if len(asked) < state.world_size:
+        few = {"gpus": state.gpus, "count": len(asked), "world_size": state.world_size, "bundle": state.bundle}
+        raise FinetuiError(Problem("runs.few-gpus", few), MACHINE)
+    return asked
 
 
 def _is_named(gpu: Gpu, word: str) -> bool:

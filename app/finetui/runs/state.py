@@ -73,6 +73,10 @@ class RunState:
     """Its number in the queue, from 1; 0 where it never had to wait."""
     stop_after: int | None = None
     """Stop after so many steps, the schedule unchanged; None for all."""
+    resumes: bool = False
+    """Whether it goes on from its newest complete checkpoint."""
+    changes: str = ""
+    """Settings of memory and speed that hold in place of the lock's, as a JSON object; empty for none."""
     then: str = ""
     """Verbs to be called once it has finished, joined by commas."""
     then_exits: str = ""

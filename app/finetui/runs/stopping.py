@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def stop(run: RunFolder, grace_s: float = GRACE_S, *, now: bool = False) -> Stop
         return Stop(run.status(state), False, 0, (), 0, 0.0)
     was_running = run.status(state) in LIVE or (state.identity.is_alive() and state.has_more)
     adopt(run)
-    members = processes.of_run(state.run)
+    members = processes.of_run(state.run, [os.getpid()])
     identity = _supervisor(run)
     hit: list[int] = []
     if identity.send(NOW if now else STOP) and not _ended_within(identity, _AFTER_KILL_S if now else grace_s):
@@ -66,7 +67,7 @@ def stop(run: RunFolder, grace_s: float = GRACE_S, *, now: bool = False) -> Stop
         was_running=was_running or bool(killed),
         processes=len(members),
         killed=tuple(sorted(killed)),
-        left=len(processes.of_run(state.run)),
+        left=len(processes.of_run(state.run, [os.getpid()])),
         seconds=time.monotonic() - began,
     )
 

@@ -105,7 +105,10 @@ class Supervisor:
         except BaseException as error:
             self._kill()
             detail = f"{type(error).__name__}: {error}"
-            self._journal.set(status=FAILED, ended=time.time(), cause="supervisor", detail=detail)
+            try:
+                self._journal.set(status=FAILED, ended=time.time(), cause="supervisor", detail=detail)
+            finally:
+                call_what_follows(self._journal, self._waiter)
             raise
         call_what_follows(self._journal, self._waiter)
 
@@ -179,7 +182,7 @@ class Supervisor:
         """The first time ask the trainer to save and end; the second time, or `now`, end everything."""
         self._stops_asked += 1
         self._stop_asked_at = time.monotonic()
-        self._journal.set(stop_asked=True)
+        self._journal.set_if_room(stop_asked=True)
         if now or self._stops_asked > 1:
             self._journal.note("stop", killed=self._kill())
             return
@@ -253,11 +256,15 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
         processes.RUN_ID: state.run,
         "PYTHONUNBUFFERED": "1",
     }
-    for name in ("DATA", "FINETUI_STOP_AFTER"):  # whoever starts a run has no say in these
+    for name in ("DATA", "FINETUI_STOP_AFTER", "FINETUI_RESUME", "FINETUI_CHANGES"):  # whoever starts a run has no say in these
         environment.pop(name, None)
     environment |= jobs.visible_gpus(state.gpus)
     if state.stop_after is not None:
         environment["FINETUI_STOP_AFTER"] = str(state.stop_after)
+    if state.resumes:
+        environment["FINETUI_RESUME"] = "newest"
+    if state.changes:
+        environment["FINETUI_CHANGES"] = state.changes
     return environment
 
 

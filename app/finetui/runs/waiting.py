@@ -8,8 +8,8 @@ import select
 import signal
 from collections.abc import Iterable
 
-STOP, NOW = signal.SIGTERM, signal.SIGUSR1
-"""What a supervisor is sent: save and end; end without saving."""
+STOP, NOW = signal.SIGTERM, signal.SIGUSR2
+"""What a supervisor is sent: save and end; end without saving. SIGUSR1, by which schedulers warn, is a stop too."""
 
 
 class Waiter:
@@ -18,7 +18,7 @@ class Waiter:
     def __init__(self) -> None:
         self._wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer)
-        for heard in (STOP, NOW):
+        for heard in (STOP, NOW, signal.SIGUSR1):
             signal.signal(heard, lambda *_: None)  # arrives as a byte on the pipe
         for ignored in (signal.SIGHUP, signal.SIGINT):  # the trainer inherits this: no terminal ends it
             signal.signal(ignored, signal.SIG_IGN)
