@@ -68,6 +68,6 @@ class Fetched:
             "resumed": self.resumed_bytes > 0,
             "seconds": round(self.seconds, 3),
             "already": self.already,
-            "left_out": list(self.left_out),
+            "left_out": sorted(self.left_out),
             "notes": [note.to_json() for note in self.notes],
         }
