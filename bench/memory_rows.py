@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from finetui.hardware.memory.job import Job
 from finetui.hardware.memory.shape import Shape, shape_of
@@ -84,8 +85,19 @@ def _held_out(number: int, cells: Mapping[str, str]) -> Row:
 @cache
 def models() -> dict[str, Shape]:
     """Shapes of the published models, by the table's names."""
-    text = Path(__file__).with_name("memory_models.toml").read_text(encoding="utf-8")
-    return {name: shape_of(entry["config"]) for name, entry in tomllib.loads(text).items()}
+    return {name: shape_of(entry["config"]) for name, entry in _entries().items()}
+
+
+def config_of(model: str) -> Mapping[str, Any]:
+    """A configuration for a class of transformers: the model's own, or that of its nearest kin."""
+    entry = _entries()[_ALIASES.get(model, model)]
+    found: Mapping[str, Any] = entry.get("kin", entry["config"])
+    return found
+
+
+@cache
+def _entries() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("memory_models.toml").read_text(encoding="utf-8"))
 
 
 def _row(number: int, cells: Mapping[str, str]) -> Row:
