@@ -16,6 +16,7 @@ from finetui.recipes.resolve.settle import Settled
 
 _COUNTS = (2, 4, 8)
 _PACKED_STATES: Mapping[str, Value] = {"optim": "paged_adamw_8bit"}
+_FUSED: Mapping[str, Value] = {"optim": "adamw_torch_fused"}
 _NO_MASTERS: Mapping[str, Value] = {"master_weights": False}
 _LENGTHS = (32768, 16384, 8192, 4096, 3072, 2048, 1536, 1024, 768, 512, 256)
 _RANKS = (16, 8)
@@ -44,6 +45,8 @@ class Change:
 def states(settled: Settled) -> Iterator[Change]:
     """Less that is kept of each weight that is trained."""
     request, sharded = settled.request, settled.fitted.layout.parallelism == "fsdp2"
+    if settled.settings["optim"] == "adamw_torch" and request.method == "full":
+        yield _knobs("fused", request, _FUSED)
     if not sharded and "8bit" not in str(settled.settings["optim"]):
         yield _knobs("states", request, _PACKED_STATES)
     if request.method == "full" and settled.settings["master_weights"] and settled.settings["dtype"] == "bfloat16":
