@@ -5,6 +5,7 @@ Each is a process of its own, with its own copy of the trainer, environment and 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
@@ -34,6 +35,7 @@ class Nursery:
             stdout=subprocess.PIPE,
             text=True,
         )
+        atexit.register(self._process.communicate)  # closes what it reads, on which it ends
 
     def run(
         self, folder: Path, environments: list[dict[str, str]], watched: bool
