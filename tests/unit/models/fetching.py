@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from finetui.core.errors import FinetuiError, Problem
-from finetui.models.fetch import Fetched, Request, fetch
+from finetui.models.fetch.flow import fetch
+from finetui.models.fetch.outcome import Fetched, Request
 
 ID = "owner/tiny-chat"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,9 @@ import pytest
 
 from finetui.core.fetched import MANIFEST, read_manifest
 from finetui.models import find_by_identity, find_model, identify
-from finetui.models.fetch import Fetched, Request, check, fetch
+from finetui.models.fetch.check import check
+from finetui.models.fetch.flow import fetch
+from finetui.models.fetch.outcome import Fetched, Request
 from finetui.models.places import everywhere
 from tests.unit.models.fetching import ID, WEIGHTS, get, problem, refused
 from tests.unit.models.loopback import COMMIT, Loopback, files_of, serving

@@ -17,7 +17,8 @@ import pytest
 from finetui.core.fetched import MANIFEST, read_manifest
 from finetui.data.sources.hub import find_cached
 from finetui.models import find_model, identify
-from finetui.models.fetch import archives, check
+from finetui.models.fetch import archives
+from finetui.models.fetch.check import check
 from tests.unit.models.fetching import get, problem, refused
 from tests.unit.models.loopback import Loopback, files_of
 

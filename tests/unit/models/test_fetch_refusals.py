@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from finetui.cli.main import run
-from finetui.models.fetch import Request, fetch
+from finetui.models.fetch.flow import fetch
 from finetui.models.fetch.http import Client
+from finetui.models.fetch.outcome import Request
 from finetui.models.fetch.sites import Site, hub_site
 from tests.unit.models.fetching import ID, WEIGHTS, get, problem, refused
 from tests.unit.models.loopback import CERTIFICATE, Loopback, files_of, serving

@@ -12,7 +12,9 @@ import pytest
 
 from finetui.cli.main import run
 from finetui.core.errors import FinetuiError
-from finetui.models.fetch import Request, check, fetch
+from finetui.models.fetch.check import check
+from finetui.models.fetch.flow import fetch
+from finetui.models.fetch.outcome import Request
 from tests.unit.models.fetching import ID, WEIGHTS, get, problem, refused
 from tests.unit.models.loopback import Loopback, files_of, serving
 

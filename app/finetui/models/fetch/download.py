@@ -46,7 +46,7 @@ def download(client: Client, file: RemoteFile, part: Path, report: Report, stop:
     """
     with _Part(part, file) as there:
         resumed = there.size
-        report(there.size)
+        report(resumed - there.found)
         for chance in (1, 2):  # a proxy may have spoilt the bytes once
             patience = Patience(client)
             while not there.is_whole:
@@ -86,6 +86,8 @@ class _Part:
         while block := self._stream.read(_CHUNK):
             self._digest.update(block)
             self.size += len(block)
+        self.found = self.size
+        """Bytes that lay there, of use or not."""
         too_long = file.bytes is not None and self.size > file.bytes
         if too_long or not self.can_go_on:
             self.restart()

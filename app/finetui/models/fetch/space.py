@@ -21,17 +21,23 @@ def check_space(folder: Path, needed: int, words: str) -> None:
 
     Raises FinetuiError (exit 5) with bytes needed and free, and the disks that have room.
     """
-    needed += max(_SLACK, int(needed * _SLACK_SHARE))
+    spare = max(_SLACK, int(needed * _SLACK_SHARE))
     free = free_bytes(folder)
-    if free >= needed:
+    if free >= needed + spare:
         return
-    roomy = disks_with(needed, beside=folder)
-    facts = {"needed": in_words(needed), "free": in_words(free), "name": words}
+    roomy = disks_with(needed + spare, beside=folder)
+    facts = {"needed": in_words(needed), "spare": in_words(spare), "free": in_words(free), "name": words}
     if not roomy:
         raise FinetuiError(Problem("fetch.disk", facts, str(folder)), MACHINE)
     named = ", ".join(f"{place} ({in_words(room)})" for place, room in roomy[:_NAMED])
-    facts |= {"roomy": named, "home": str(Path(roomy[0][0]) / "finetui")}
+    facts |= {"roomy": named, "home": str(_own_place(Path(roomy[0][0])) / "finetui")}
     raise FinetuiError(Problem("fetch.disk-elsewhere", facts, str(folder)), MACHINE)
+
+
+def _own_place(disk: Path) -> Path:
+    """The person's own folder on a disk, where they have one there."""
+    home = Path.home()
+    return home if home.is_dir() and home.stat().st_dev == disk.stat().st_dev else disk
 
 
 def free_bytes(folder: Path) -> int:

@@ -76,15 +76,17 @@ class Transfer:
             else:
                 self._have(file, part, result)
         needed = sum(max(0, (file.bytes or 0) - self._staging.bytes_of(file)) for file in missing)
-        check_space(self._staging.folder, needed, self._words)
+        check_space(self._staging.target.parent, needed, self._words)
         coming: list[RemoteFile] = []
         for file in missing:
             if (part := self._copied(file, near)) is not None:
                 self._have(file, part, result)
             else:
                 coming.append(file)
-        total = None if any(file.bytes is None for file in coming) else sum(file.bytes or 0 for file in coming)
-        self._fetch(coming, result, None if total is None else self._done + total)
+                self._done += self._staging.bytes_of(file)
+        sizes = [file.bytes for file in coming]
+        whole = sum(part.bytes for part in result.files.values())
+        self._fetch(coming, result, None if None in sizes else whole + sum(size or 0 for size in sizes))
         return result
 
     def _have(self, file: RemoteFile, part: Part, result: Transferred) -> None:
@@ -179,7 +181,7 @@ class Transfer:
             return error
         missing = [file for file in coming if file.path not in result.files]
         needed = sum(max(0, (file.bytes or 0) - self._staging.bytes_of(file)) for file in missing)
-        folder = self._staging.folder
+        folder = self._staging.target.parent
         facts = {"needed": in_words(needed), "free": in_words(free_bytes(folder))}
         return FinetuiError(Problem("fetch.disk-full", facts, str(folder)), MACHINE)
 
