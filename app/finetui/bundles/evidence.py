@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -60,6 +60,8 @@ class Evidence:
     """SHA-256 of what came out, by file name."""
     steps: tuple[StepEvidence, ...]
     """Every optimizer step, in order."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of memory and speed that were otherwise than locked since the run was resumed."""
 
 
 def write(bundle: Path, run_dir: Path, machine: Machine | None = None) -> Path | None:
@@ -137,6 +139,7 @@ def collect(bundle: Bundle, run_dir: Path, machine: Machine) -> Evidence:
                 StepEvidence(step, event["loss"], event["grad_norm"], event["batch_digest"])
                 for step, event in sorted(steps.items())
             ),
+            changes=record.get("changes", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise partial from error
@@ -146,6 +149,8 @@ def _write_files(folder: Path, found: Evidence) -> None:
     """The evidence, a line a step, and a manifest that also lists the bundle's: whose digest is the bundle id."""
     facts = {"v": VERSION, **asdict(found)}
     steps = facts.pop("steps")
+    if not found.changes:
+        del facts["changes"]
     write_json(folder / EVIDENCE_FILE, facts)
     write_text(folder / STEPS_FILE, "".join(f"{canonical_json(step)}\n" for step in steps))
     digests = manifest.scan(folder, frozenset()).digests
@@ -164,7 +169,7 @@ def _checked(found: Evidence) -> Evidence:
         and isinstance(step.batch_digest, str)
         for step in found.steps
     )
-    tables = all(isinstance(table, dict) for table in (found.hardware, found.packages, found.outputs))
+    tables = all(isinstance(table, dict) for table in (found.hardware, found.packages, found.outputs, found.changes))
     if not (numbers and tables and isinstance(found.bundle_id, str) and type(found.world_size) is int):
         raise ValueError("a value of another kind than it should be")
     return found

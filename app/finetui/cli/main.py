@@ -50,6 +50,7 @@ COMMANDS = {
     "watch": "runs",
     "logs": "runs",
     "stop": "runs",
+    "resume": "resume",
     "rm": "remove",
     "clean": "remove",
     "merge": "merge",

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from finetui.runs.state import FAILED, RunState
 
 GB = 1 << 30
 NEEDED_BYTES = GB // 2
-"""Room for the adapter, its checkpoints and the log of a LoRA run; all of the first recipes are far below it."""
+"""Room for the log and the smallest of results; what a lock predicts to be more is asked for."""
 
 FreeBytes = Callable[[Path], int]
 _SHOWN = 5
@@ -69,12 +69,12 @@ def prepare(
     """
     found = Bundle.load(bundle)
     follows = check_then(then, found.lock)
-    _check_unchanged(found)
+    check_unchanged(found)
     check_trust(found, trust)
-    folder = _locked_model(found, model, on_progress)
+    folder = locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
     jobs.run("environment", {"more": packages_of(found.lock)}, python=python)
-    _check_disk(free_bytes)
+    check_disk(free_bytes, found.lock)
     state = RunState(
         run="",
         bundle=str(found.path),
@@ -140,7 +140,8 @@ def _supervise(mode: str, run: RunFolder) -> str | None:
     return str(json.loads(said)["said"]) if said else None
 
 
-def _check_unchanged(bundle: Bundle) -> None:
+def check_unchanged(bundle: Bundle) -> None:
+    """Raises FinetuiError (exit 4) with the files of a bundle that are no longer as they were locked."""
     mismatches = verify(bundle.path)["mismatches"]
     problems = [
         Problem(
@@ -158,8 +159,11 @@ def _check_unchanged(bundle: Bundle) -> None:
         raise FinetuiError(problems, MISMATCH)
 
 
-def _locked_model(bundle: Bundle, reference: str | None, on_progress: Progress | None) -> Path:
-    """The folder of the very model that was locked, told by the digest of every file."""
+def locked_model(bundle: Bundle, reference: str | None, on_progress: Progress | None) -> Path:
+    """The folder of the very model that was locked, told by the digest of every file.
+
+    Raises FinetuiError: exit 4 where the model at `reference` is another one, 3 where there is none.
+    """
     locked = bundle.lock["model"]
     identity, files = locked["identity"], locked["files"]
     if reference is not None:
@@ -177,9 +181,11 @@ def _locked_model(bundle: Bundle, reference: str | None, on_progress: Progress |
     return folder
 
 
-def _check_disk(free_bytes: FreeBytes) -> None:
+def check_disk(free_bytes: FreeBytes, lock: Mapping[str, Any]) -> None:
+    """Raises FinetuiError (exit 5) where the disk of the runs has no room for one of this lock."""
     folder = home.folder("runs")
     free = free_bytes(folder)
-    if free < NEEDED_BYTES:
-        facts = {"folder": str(folder), "free_gb": f"{free / GB:.1f}", "needed_gb": f"{NEEDED_BYTES / GB:.1f}"}
+    needed = max(NEEDED_BYTES, lock.get("predicted", {}).get("run_bytes", 0))
+    if free < needed:
+        facts = {"folder": str(folder), "free_gb": f"{free / GB:.1f}", "needed_gb": f"{needed / GB:.1f}"}
         raise FinetuiError(Problem("runs.no-disk", facts), MACHINE)

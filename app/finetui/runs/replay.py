@@ -125,9 +125,8 @@ def band(step: int, loss: float) -> float:
 
 
 def _steps(run: RunFolder) -> Iterator[StepEvidence]:
-    for event in events.read(run.events):
-        if event["event"] == "step":
-            yield StepEvidence(event["step"], event["loss"], event["grad_norm"], event["batch_digest"])
+    for event in events.steps(run.events):
+        yield StepEvidence(event["step"], event["loss"], event["grad_norm"], event["batch_digest"])
 
 
 def _first_parting(expected: tuple[StepEvidence, ...], actual: list[StepEvidence], *, exact: bool) -> Divergence | None:
@@ -176,6 +175,7 @@ def _differences(
     started = next((event for event in events.read(run.events) if event["event"] == "started"), None)
     then: dict[str, object] = {"processes": expected.world_size, "package python": expected.python}
     now: dict[str, object] = dict(then)
+    then |= {f"setting {name}": f"{value} (from a resume on)" for name, value in expected.changes.items()}
     then |= {f"package {name}": version for name, version in expected.packages.items() if name != "torch"}
     if started is not None:
         now |= {"processes": started["world_size"], "package python": started["python"]}
@@ -186,6 +186,7 @@ def _differences(
         now |= {f"hardware {key}": value for key, value in used.items()}
     if started is None:
         now = {**then, **now}
+    now |= {f"setting {name}": "as locked" for name in expected.changes}
     names = sorted({*then, *now})
     return [f"{name}: {then.get(name)} → {now.get(name)}" for name in names if then.get(name) != now.get(name)]
 

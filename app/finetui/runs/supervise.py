@@ -256,7 +256,8 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
         processes.RUN_ID: state.run,
         "PYTHONUNBUFFERED": "1",
     }
-    for name in ("DATA", "FINETUI_STOP_AFTER", "FINETUI_RESUME", "FINETUI_CHANGES"):  # whoever starts a run has no say in these
+    # Whoever starts a run has no say in these.
+    for name in ("DATA", "FINETUI_STOP_AFTER", "FINETUI_RESUME", "FINETUI_CHANGES"):
         environment.pop(name, None)
     environment |= jobs.visible_gpus(state.gpus)
     if state.stop_after is not None:
