@@ -41,8 +41,11 @@ def _show(output: Output, merged: Merged) -> None:
     else:
         own = f"{merged.adapter_kl:.2g}"
         output.data(t("merge.figures", positions=merged.positions, adapter_kl=own, **_figures(merged)))
-        if merged.quantized_base is not None:
-            output.data(_quantized(merged.quantized_base))
+        if (trained := merged.quantized_base) is not None:
+            output.data(_quantized(trained))
+            if merged.near_trained is False:
+                far = t("merge.far-from-trained", own=own, kl=f"{trained.kl:.2g}")
+                output.note(t("errors.warning", text=far))
     output.note(t("errors.next", command=t("merge.next-chat", out=shlex.quote(str(merged.out)))))
 
 

@@ -78,7 +78,7 @@ class Merged:
 
     def to_json(self) -> dict[str, Any]:
         """The contract."""
-        return asdict(self)
+        return {**asdict(self), "near_trained": self.near_trained}
 
     @property
     def most_kl(self) -> float:
@@ -97,3 +97,12 @@ class Merged:
         if self.loads_offline is None:
             return True
         return self.kl is not None and self.kl <= self.most_kl
+
+    @property
+    def near_trained(self) -> bool | None:
+        """Whether it says what packed base + adapter said, by the same bar; None where nothing was packed or measured.
+
+        A merge that is not may be good: what the adapter learned was fitted to a rounding that only training had.
+        """
+        trained = self.quantized_base
+        return trained.kl <= self.most_kl if trained is not None and trained.kl is not None else None
