@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -60,8 +61,11 @@ class Terminal:
         self.text = ""
 
     def read_until(self, words: str) -> None:
-        """Read what is shown until these words stand there; fail where the command ends without them."""
+        """Read what is shown until these words stand there; fail where the command ends, or goes on, without them."""
+        deadline = time.monotonic() + 60
         while words not in self.text:
+            there, _, _ = select.select([self._screen], [], [], max(0, deadline - time.monotonic()))
+            assert there, f"{words!r} never came:\n{self.text}"
             try:
                 self.text += os.read(self._screen, 4096).decode("utf-8", "replace")
             except OSError as error:  # how Linux says that nobody is at the other end

@@ -27,7 +27,7 @@ def test_run_gives_one_json_object_and_speaks_to_people_on_stderr(make_bundle):
     assert {"run", "status", "steps", "final_loss", "output", "adapter_sha256"} <= outcome.keys()
     assert {"world_size", "tokens_per_second", "resumed_from"} <= outcome.keys()
     assert outcome["status"] == "finished"
-    assert "step 3 of 3 · loss 0.6667 · lr 0.001 · 90 tokens/s · 0:00 left" in done.stderr
+    assert "step 3 of 3 · loss 0.6667 · lr 0.001 · grad 1 · 90 tokens/s · 0:00 left" in done.stderr
     assert f"finetui merge {outcome['run']}" in done.stderr
 
 
@@ -64,7 +64,7 @@ def test_detach_says_at_once_what_is_wrong_with_the_trainer(make_bundle):
 def test_a_closed_terminal_does_not_end_the_run_and_watch_follows_it_to_its_end(make_bundle):
     made = make_bundle(GATED)
     terminal = Terminal("run", made.path)
-    terminal.read_until("step 1 of 3")
+    terminal.read_until("1 of 3")
     run = list_runs()[-1]
     watcher = subprocess.Popen(
         [sys.executable, "-m", "finetui", "watch", run.name, "--plain"],
@@ -90,7 +90,7 @@ def test_a_closed_terminal_does_not_end_the_run_and_watch_follows_it_to_its_end(
 
 def test_a_killed_starter_does_not_end_the_run(make_bundle):
     terminal = Terminal("run", make_bundle(GATED).path)
-    terminal.read_until("step 1 of 3")
+    terminal.read_until("1 of 3")
     os.kill(terminal.pid, signal.SIGKILL)
     os.waitpid(terminal.pid, 0)
     terminal.close()
@@ -102,7 +102,7 @@ def test_a_killed_starter_does_not_end_the_run(make_bundle):
 
 def test_ctrl_c_stops_following_only_and_says_so(make_bundle):
     terminal = Terminal("run", make_bundle(GATED).path)
-    terminal.read_until("step 1 of 3")
+    terminal.read_until("1 of 3")
     terminal.type("\x03")
 
     assert terminal.exit_code() == 130
