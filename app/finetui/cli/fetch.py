@@ -15,7 +15,7 @@ from finetui.core.messages import t
 from finetui.core.text import one_line
 
 if TYPE_CHECKING:
-    from finetui.models.fetch import Fetched
+    from finetui.models.fetch.outcome import Fetched
 
 _NAMED = 8
 
@@ -42,7 +42,8 @@ def fetch_command(
 ) -> int:
     """Fetch, and say where it is; or read again what was fetched."""
     from finetui.cli.fetch_progress import FetchProgress
-    from finetui.models.fetch import Request, fetch
+    from finetui.models.fetch.flow import fetch
+    from finetui.models.fetch.outcome import Request
 
     if checking:
         return _check(output, words, dataset=dataset, revision=revision)
@@ -81,7 +82,7 @@ def _show(output: Output, fetched: Fetched) -> None:
 
 def _check(output: Output, words: str, *, dataset: bool, revision: str | None) -> int:
     from finetui.cli.fetch_progress import FetchProgress
-    from finetui.models.fetch import check
+    from finetui.models.fetch.check import check
 
     with FetchProgress(output) as progress:
         checked = check(words, dataset=dataset, revision=revision, on_progress=progress)

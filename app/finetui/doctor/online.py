@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, replace
 
 from finetui.core.errors import FinetuiError
-from finetui.models.fetch.http import Broken, Client, Refused
 from finetui.models.fetch.sites import HUB, Site
 
 LIMIT_S = 10.0
@@ -80,6 +79,8 @@ def _ahead(date: str | None) -> float | None:
 
 
 def _reach(site: Site, path: str) -> Answer:
+    from finetui.models.fetch.http import Broken, Client, Refused  # httpx, which only this needs
+
     try:
         client = Client(site)
     except FinetuiError as error:
