@@ -216,13 +216,6 @@ def test_no_redirect_without_end(hub: Loopback) -> None:
     assert refused(lambda: get(files=(WEIGHTS,)))[1] == 3
 
 
-def test_the_largest_file_does_not_wait_behind_small_ones(hub: Loopback) -> None:
-    get()
-    sizes = [len(hub.models[ID][asked.path.rpartition("/")[2]]) for asked in hub.requests_of("/resolve/")]
-    assert max(sizes) in sizes[:4]
-    assert len(sizes) > 5
-
-
 def test_an_empty_file_is_no_request(hub: Loopback) -> None:
     hub.models[ID]["empty.txt"] = b""
     assert (get().path / "empty.txt").read_bytes() == b""
