@@ -23,6 +23,7 @@ from finetui.recipes.resolve.plan import ESTIMATED, SLOW
 
 _BAR = 44
 """Characters of the memory bars."""
+_LEAST_AMOUNT = 0.01
 _STYLES = {
     "weights": "blue",
     "adapter": "cyan",
@@ -144,7 +145,8 @@ def _rows(plan: Plan) -> str:
         return t("plan.rows-none", length=plan.settings.number("max_length"))
     figures = plan.tokens.to_json()
     spread = {name: f"{figures[name]:,}" for name in ("p50", "p95", "max")}
-    return t("plan.rows", rows=f"{plan.tokens.rows:,}", held=f"{plan.tokens.held_rows:,}", **spread)
+    left = plan.tokens.left(plan.settings.number("max_length"), str(plan.settings["overlong"]))
+    return t("plan.rows", rows=f"{left:,}", held=f"{plan.tokens.held_rows:,}", **spread)
 
 
 def _time(plan: Plan) -> str:
@@ -172,7 +174,8 @@ def _cost(plan: Plan, price: float) -> str:
     facts = {"gpus": max(1, len(plan.machine.gpus)), "price": f"{price:g}"}
     if plan.cost is None or plan.time is None:
         return t("plan.cost-unknown", **facts)
-    return t("plan.cost", amount=f"{plan.cost.amount:,.2f}", time=duration(plan.time.total), **facts)
+    amount = f"{plan.cost.amount:,.2f}" if plan.cost.amount >= _LEAST_AMOUNT else f"< {_LEAST_AMOUNT}"
+    return t("plan.cost", amount=amount, time=duration(plan.time.total), **facts)
 
 
 def _ways(console: Console, plan: Plan, draft: Draft) -> None:

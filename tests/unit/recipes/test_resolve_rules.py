@@ -91,6 +91,7 @@ WARNED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
     "long-warmup": ("lora-3090", ("max_steps=10", "warmup_steps=8"), {}, "8 is more than half of the 10 steps"),
     "cutoff-loses": ("lora-3090", ("max_length=150",), {"tokens": tokens([100] * 200 + [200])}, "1 of 201 rows"),
     "evaluation-of-nothing": ("lora-3090", ("eval_steps=10",), {"tokens": DATA}, "eval_steps is 10"),
+    "never-evaluated": ("lora-3090", ("eval_steps=100",), {"tokens": HELD}, "is 100, and the run has 57 steps"),
     "paged-on-cpu": ("lora-3090", ("optim=paged_adamw_8bit",), {}, "paged_adamw_8bit"),
     "dora-dropout": ("dora-3090", ("lora_dropout=0.1",), {"gpus": "a100-80g"}, "lora_dropout 0.1"),
     "own-code": ("lora-3090", (), {"config": {"model_type": "mystery", "auto_map": {"AutoModel": "m.X"}}}, "mystery"),

@@ -114,11 +114,13 @@ def _rows(settled: Settled, values: Mapping[str, Any]) -> dict[str, Any]:
 def _steps(settled: Settled, values: Mapping[str, Any]) -> dict[str, Any]:
     tokens, steps = settled.request.tokens, settled.saving.steps
     asked = settled.request.asked()
-    warmup = values["warmup_steps"]
+    warmup, every = values["warmup_steps"], values["eval_steps"]
+    evaluates = steps and every and tokens and tokens.held_rows
     left = tokens.left(values["max_length"], values["overlong"]) if tokens else 0
     passes = steps * settled.frame.rows / left if steps and left else None
     return {
         "steps": steps,
+        "evaluations": steps // every if evaluates else None,
         "passes": passes and round(passes, 1),
         "steps_and_epochs": values["max_steps"] > 0 and "num_train_epochs" in asked,
         "warmup_share": None if not steps else (warmup / steps if warmup >= 1 else warmup),
