@@ -139,7 +139,11 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
         environment=environment,
         hardware=_hardware(machine, settings, environment),
         threads=settings.number("omp_num_threads"),
-        predicted={"peak_bytes": plan.prediction.total_bytes, "band": list(plan.prediction.band)},
+        predicted={
+            "peak_bytes": plan.prediction.total_bytes,
+            "band": list(plan.prediction.band),
+            "run_bytes": plan.settled.saving.run_bytes,
+        },
         accept_rejected=draft.accept_rejected,
     )
     parts = ((chosen.part, chosen.record.record) for chosen in records)

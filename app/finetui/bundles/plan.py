@@ -51,7 +51,7 @@ class LockPlan:
     chosen: Callable[[], Mapping[str, Any] | None] = lambda: None
     """How rows were chosen, as it stands in the lock; None where all are trained. Asked once all is read."""
     predicted: Mapping[str, Any] = field(default_factory=dict)
-    """The memory that a process is predicted to need: `peak_bytes` and its `band`."""
+    """`peak_bytes` of a process's memory with its `band`, and `run_bytes` of disk, as they are predicted."""
     accept_rejected: bool = False
     """Go on where the template refuses more than one row in a hundred."""
 
