@@ -152,6 +152,15 @@ def test_a_person_sees_it_in_80_columns(
     assert len(commands) == (0 if code == 0 else 3)
 
 
+def test_a_name_that_commands_a_terminal_is_shown_harmlessly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = put(tmp_path / "odd\x1b[2J\u202e", QWEN7B)
+    run(["plan", "--model", str(model), "--recipe", "full-a100x4", "--gpu", "rtx3090"])
+    shown = capsys.readouterr()
+    assert not {"\x1b", "\u202e"} & {*shown.out, *shown.err}
+
+
 def test_every_message_of_a_plan_is_in_the_language_asked_for(qwen: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(["plan", "--model", qwen, "--recipe", "full-a100x4", "--gpu", "rtx3090", "--lang", "zh"])
     shown = capsys.readouterr().out

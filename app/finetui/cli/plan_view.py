@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,7 +14,7 @@ from finetui.cli.plan_checks import show_checks
 from finetui.cli.plan_settings import print_settings
 from finetui.core.errors import render_warnings
 from finetui.core.messages import t
-from finetui.core.text import one_line
+from finetui.core.text import PATH_LIMIT, one_line
 from finetui.draft import Draft
 from finetui.hardware.memory.predict import Prediction
 from finetui.recipes.resolve import Plan
@@ -24,6 +24,8 @@ from finetui.recipes.resolve.plan import ESTIMATED, SLOW
 _BAR = 44
 """Characters of the memory bars."""
 _LEAST_AMOUNT = 0.01
+_SIGNS = {"full": "█", "thin": "▏", "likely": "░", "free": "│", "yes": "✓", "no": "✗"}
+_ASCII = {"full": "#", "thin": ".", "likely": "-", "free": "|", "yes": "+", "no": "x"}
 _STYLES = {
     "weights": "blue",
     "adapter": "cyan",
@@ -68,18 +70,28 @@ def print_memory(console: Console, prediction: Prediction, free: int) -> None:
     parts = {name: size for name, size in prediction.parts.items() if size}
     labels = {name: t(f"plan.part-{name}") for name in (*parts, "total")}
     width = max(map(cell_len, labels.values()))
-    begin = 0
+    signs, begin = _signs(console), 0
     for name, size in parts.items():
         first, last = round(begin * scale), round((begin + size) * scale)
-        bar = Text(" " * first) + Text("█" * (last - first) or "▏", style=_STYLES[name])
+        bar = Text(" " * first) + Text(signs["full"] * (last - first) or signs["thin"], style=_STYLES[name])
         _bar(console, padded(labels[name], width), size, bar)
         begin += size
-    cells = ["█" if at < round(low * scale) else "░" if at < round(high * scale) else " " for at in range(_BAR + 1)]
+    sure, likely = round(low * scale), round(high * scale)
+    cells = [*signs["full"] * sure, *signs["likely"] * (likely - sure), *" " * (_BAR + 1 - likely)]
     if round(free * scale) <= _BAR:
-        cells[round(free * scale)] = "│"
+        cells[round(free * scale)] = signs["free"]
     style = "bold" if high <= free else "bold red"
     _bar(console, padded(labels["total"], width), prediction.total_bytes, Text("".join(cells).rstrip(), style=style))
-    print_hanging(console, Text("  "), t("plan.band", low=gib(low), high=gib(high), free=gib(free)))
+    print_hanging(
+        console,
+        Text("  "),
+        t("plan.band", low=gib(low), high=gib(high), free=gib(free), likely=signs["likely"], limit=signs["free"]),
+    )
+
+
+def _signs(console: Console) -> Mapping[str, str]:
+    """What the terminal can show."""
+    return _SIGNS if console.encoding.lower().startswith("utf") else _ASCII
 
 
 def _bar(console: Console, label: str, size: int, bar: Text) -> None:
@@ -94,8 +106,8 @@ def _verdict(console: Console, plan: Plan) -> None:
     else:
         lacking = gib(high - plan.free_bytes)
         text = t("plan.does-not-fit-cpu" if device.kind is None else "plan.does-not-fit", lacking=lacking, **facts)
-    sign, style = ("✓", "bold green") if plan.fits else ("✗", "bold red")
-    print_hanging(console, Text(f"{sign} ", style=style), Text(text, style=style))
+    sign, style = ("yes", "bold green") if plan.fits else ("no", "bold red")
+    print_hanging(console, Text(f"{_signs(console)[sign]} ", style=style), Text(text, style=style))
     billions = request.model.parameters / 1e9
     size = f"{billions:.1f} B" if billions >= 1 else f"{1000 * billions:.0f} M"
     facts = {"recipe": request.recipe.name, "stage": request.stage, "method": _method(plan)}
@@ -189,4 +201,5 @@ def _ways(console: Console, plan: Plan, draft: Draft) -> None:
         needs = t("plan.way-needs", seconds=duration(settled.fitted.seconds), **facts)
         print_hanging(console, Text(f"  {number}. "), way.text())
         print_hanging(console, Text("     "), needs)
-        console.print(Text(f"     {draft.taking(way).command()}", style="bold"), soft_wrap=True)
+        command = one_line(draft.taking(way).command(), PATH_LIMIT)
+        console.print(Text(f"     {command}", style="bold"), soft_wrap=True)
