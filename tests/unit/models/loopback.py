@@ -54,6 +54,8 @@ class Loopback:
     """Path to the bytes that the list speaks of, where they are not those of the file."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Path to the size that the list tells, where it is not that of the file."""
+    digests: bool = True
+    """Whether the list tells sizes and digests, which not every mirror does."""
     html: set[str] = field(default_factory=set)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     """Path to what it is answered with before it is given."""
@@ -154,6 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"id": name, "sha": self.has.commit, "siblings": siblings})
 
     def _sibling(self, path: str, content: bytes) -> dict[str, object]:
+        if not self.has.digests:
+            return {"rfilename": path}
         size = self.has.sizes.get(path, len(content))
         told: dict[str, object] = {"rfilename": path, "size": size, "blobId": git_sha1(content)}
         if len(content) >= LFS_FROM:

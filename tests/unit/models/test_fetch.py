@@ -74,6 +74,15 @@ def test_what_the_cache_of_another_tool_has_is_not_fetched_again(
     assert files_of(other.path)[WEIGHTS] == files[WEIGHTS]
 
 
+def test_a_mirror_that_tells_no_digests(hub: Loopback) -> None:
+    hub.digests = False
+    fetched = get()
+    assert files_of(fetched.path)[WEIGHTS] == hub.models[ID][WEIGHTS]
+    assert get().already
+    (fetched.path / WEIGHTS).write_bytes(b"x" * len(hub.models[ID][WEIGHTS]))
+    assert get().fetched_bytes == len(hub.models[ID][WEIGHTS])
+
+
 def test_two_owners_may_use_one_name(hub: Loopback, home: Path) -> None:
     hub.models["another/tiny-chat"] = {**hub.models[ID], "README.md": b"# another"}
     assert get().path != get("another/tiny-chat").path

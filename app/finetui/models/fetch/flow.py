@@ -18,7 +18,7 @@ from finetui.models.fetch.explain import broken_words, offline_words, refused_wo
 from finetui.models.fetch.http import CERTIFICATE, Broken, Client, Refused, Wait
 from finetui.models.fetch.hub import list_hub
 from finetui.models.fetch.listing import Listing, RemoteFile, check_cases, check_names
-from finetui.models.fetch.local import Copy, default_place, intact, places, whole_copy
+from finetui.models.fetch.local import Copy, default_place, intact, places, whole_copy, with_known_digests
 from finetui.models.fetch.modelscope import list_modelscope
 from finetui.models.fetch.outcome import Fetched, Request
 from finetui.models.fetch.plain import fetch_plain
@@ -97,12 +97,13 @@ def _site(asked: Reference) -> Site:
 def _fetch(
     client: Client, asked: Reference, listing: Listing, request: Request, on_progress: Progress | None
 ) -> Fetched:
+    target = request.out or default_place(listing.name, listing.kind, asked.revision)
+    listing = with_known_digests(listing, target)
     choice = choose(listing, request.files or asked.files, weights=request.weights)
     check_names([file.path for file in choice.files])
     near = places(listing.name, listing.kind, asked.revision)
     if request.out is None and (copy := whole_copy(near, choice.files, on_progress)):
         return _already(copy, listing, choice)
-    target = request.out or default_place(listing.name, listing.kind, asked.revision)
     staging = Staging(target)
     staging.target.parent.mkdir(parents=True, exist_ok=True)
     with alone(staging.lock, _telling(on_progress)):

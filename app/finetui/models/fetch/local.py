@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetui.core import home
@@ -11,7 +11,8 @@ from finetui.core.fetched import DATASET, Manifest, Part, folder_of, read_manife
 from finetui.core.jobs import Progress
 from finetui.data.sources.hub import cached
 from finetui.models.digests import digests
-from finetui.models.fetch.listing import RemoteFile
+from finetui.models.fetch.listing import Listing, RemoteFile
+from finetui.models.fetch.sites import HUB
 from finetui.models.fetch.transfer import is_same
 from finetui.models.places import named
 
@@ -54,6 +55,21 @@ def whole_copy(
             found = digests(paths.values(), on_progress)
             return Copy(folder, {name: Part(path.stat().st_size, found[path]) for name, path in paths.items()})
     return None
+
+
+def with_known_digests(listing: Listing, folder: Path) -> Listing:
+    """The list with the digests that an earlier fetch of this commit left in `folder`, where a mirror tells none."""
+    manifest = read_manifest(folder)
+    told = (listing.name, listing.site, listing.revision)
+    if manifest is None or listing.site != HUB or (manifest.source, manifest.site, manifest.revision) != told:
+        return listing
+    files = [
+        replace(file, bytes=part.bytes, sha256=part.sha256)
+        if (part := manifest.files.get(file.path)) and not (file.sha256 or file.git_sha1)
+        else file
+        for file in listing.files
+    ]
+    return replace(listing, files=tuple(files))
 
 
 def intact(folder: Path, on_progress: Progress | None = None) -> Manifest | None:
