@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from finetui.core import events
-from tests.workers.forked import Forked, half_made
+from tests.workers.killing import Death, half_made, train_until
 from tests.workers.trainee import make_rows, make_trainee
 
 pytestmark = pytest.mark.soak
@@ -34,40 +34,35 @@ def test_every_killed_training_ends_as_the_unbroken_one(tmp_path: Path, tiny_mod
     trainee = make_trainee(tmp_path / "tiny.bundle", tiny_model, make_rows(20), evaluation=make_rows(4, seed=1))
     trainee.set(num_train_epochs=4, save_steps=3, save_total_limit=1, eval_steps=3)
     settings = dict(trainee.lock["training"])
-    tally = {"kills": 0, "within saves": 0, "left a half checkpoint": 0, "resumed from 0": 0, "equal": 0}
-    with Forked(trainee) as trainer:
-        for turn, (kind, changes) in enumerate(KINDS.items()):
-            trainee.lock["training"] = dict(settings)
-            trainee.set(**changes)
-            unbroken = trainer.train(tmp_path / kind, counts=True)
-            assert unbroken.code == 0, unbroken.words
-            expected = _gave(tmp_path / kind)
-            for number in range(turn, KILLS, len(KINDS)):
-                out = tmp_path / f"killed-{number}"
-                within = number // len(KINDS) % 5 == 4
-                if within:
-                    at = {
-                        "operation": dice.randint(1, unbroken.operations),
-                        "delay": dice.choice([0, dice.random() / 50]),
-                    }
-                else:
-                    at = {"seconds": dice.uniform(0, unbroken.seconds)}
-                first = trainer.train(out, **at)
-                if first.code != -9:  # it was quicker than the unbroken one
-                    assert first.code == 0, first.words
-                    first = trainer.train(shutil.rmtree(out) or out, operation=dice.randint(1, unbroken.operations))
-                    within = True
-                assert first.code == -9, first.words
-                tally["kills"] += 1
-                tally["within saves"] += within
-                tally["left a half checkpoint"] += half_made(out)
-                if not (out / "done.json").exists():
-                    rest = trainer.train(out, FINETUI_RESUME="newest")
-                    assert rest.code == 0, rest.words
-                    tally["resumed from 0"] += _resumed_from(out) == 0
-                assert _gave(out) == expected, f"kill {number} ({kind}, {at})"
-                tally["equal"] += 1
+    tally = {"kills": 0, "within saves": 0, "left a half checkpoint": 0, "from step 0": 0, "equal": 0}
+    for turn, (kind, changes) in enumerate(KINDS.items()):
+        trainee.lock["training"] = dict(settings)
+        trainee.set(**changes)
+        unbroken = train_until(trainee, tmp_path / kind, Death())
+        assert unbroken.code == 0, unbroken.words
+        expected = _gave(tmp_path / kind)
+        for number in range(turn, KILLS, len(KINDS)):
+            out = tmp_path / f"killed-{number}"
+            within = number // len(KINDS) % 5 == 4
+            death = Death(seconds=dice.uniform(0, unbroken.seconds))
+            if within:
+                death = Death(
+                    operation=dice.randint(1, unbroken.operations), delay=dice.choice([0, dice.random() / 50])
+                )
+            while (killed := train_until(trainee, out, death)).code == 0:  # it was quicker than the unbroken one
                 shutil.rmtree(out)
+                death = Death(seconds=dice.uniform(0, unbroken.seconds))
+            assert killed.code == -9, killed.words
+            tally["kills"] += 1
+            tally["within saves"] += within
+            tally["left a half checkpoint"] += half_made(out)
+            if not (out / "done.json").exists():
+                rest = train_until(trainee, out, Death(), FINETUI_RESUME="newest")
+                assert rest.code == 0, rest.words
+                tally["from step 0"] += _resumed_from(out) == 0
+            assert _gave(out) == expected, f"kill {number} ({kind}, {death})"
+            tally["equal"] += 1
+            shutil.rmtree(out)
     print(json.dumps(tally))
     assert tally["equal"] == tally["kills"] == KILLS
 

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,29 @@ class Nursery:
         self, folder: Path, environments: list[dict[str, str]], watched: bool
     ) -> list[subprocess.CompletedProcess[str]]:
         """Train in `folder`, one process for each environment at once; gives how each ended."""
+        parts = [
+            {"folder": str(folder), "environment": environment, "watched": watched} for environment in environments
+        ]
+        return [done for done, _ in self._ask(parts)]
+
+    def attend(
+        self, folder: Path, environment: dict[str, str], death: dict[str, Any]
+    ) -> tuple[subprocess.CompletedProcess[str], list[float]]:
+        """Train as one process that is killed as `death` says; gives how it ended, and what `killing.attend` counts."""
+        part = {"folder": str(folder), "environment": environment, "watched": False, "death": death}
+        return self._ask([part])[0]
+
+    def _ask(self, parts: list[dict[str, Any]]) -> list[tuple[subprocess.CompletedProcess[str], list[float]]]:
         with tempfile.TemporaryDirectory() as place:
-            parts = [
-                {"folder": str(folder), "environment": environment, "log": f"{place}/{number}", "watched": watched}
-                for number, environment in enumerate(environments)
-            ]
+            for number, part in enumerate(parts):
+                part["log"] = f"{place}/{number}"
             self._process.stdin.write(json.dumps(parts) + "\n")
             self._process.stdin.flush()
-            codes = json.loads(self._process.stdout.readline())
+            ends = json.loads(self._process.stdout.readline())
             texts = [[Path(f"{part['log']}.{end}").read_text() for end in ("stdout", "stderr")] for part in parts]
         return [
-            subprocess.CompletedProcess(["train.main"], code, *text) for code, text in zip(codes, texts, strict=True)
+            (subprocess.CompletedProcess(["train.main"], code, *text), counted)
+            for (code, *counted), text in zip(ends, texts, strict=True)
         ]
 
 
@@ -61,7 +74,7 @@ def nursery() -> Nursery:
     return Nursery()
 
 
-def _fork(part: dict[str, Any]) -> int:
+def _fork(part: dict[str, Any], prepare: Callable[[], None] = lambda: None) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -73,6 +86,7 @@ def _fork(part: dict[str, Any]) -> int:
         sys.path.insert(0, part["folder"])
         for number, end in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(f"{part['log']}.{end}", os.O_WRONLY | os.O_CREAT), number)
+        prepare()
         if part["watched"]:
             probe.watch(Path(os.environ["OUT"]))
         runpy.run_module("train.main", run_name="__main__", alter_sys=True)
@@ -85,11 +99,18 @@ def _fork(part: dict[str, Any]) -> int:
 
 def main() -> None:
     """Fork as asked, line by line, until there is no one left to ask."""
+    from tests.workers import killing  # which asks in its turn
+
     for name in ("finetui.workers.train.main", "transformers.models.llama.modeling_llama"):
         import_module(name)
     for line in sys.stdin:
-        children = [_fork(part) for part in json.loads(line)]
-        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+        parts = json.loads(line)
+        if "death" in parts[0]:
+            ends = [killing.attend(partial(_fork, parts[0]), killing.Death(**parts[0]["death"]))]
+        else:
+            children = [_fork(part) for part in parts]
+            ends = [(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]),) for child in children]
+        print(json.dumps(ends), flush=True)
 
 
 if __name__ == "__main__":
