@@ -52,7 +52,7 @@ def make_bundle(home, tmp_path, tiny_model, monkeypatch):
 def _leave_nothing_running(home):
     yield
     for run in list_runs():
-        processes.kill_run(run.name)
+        processes.kill_run(run.path)
 
 
 def run_to_end(bundle: Path, **choices) -> RunFolder:
@@ -97,7 +97,7 @@ def test_stop_saves_a_checkpoint_and_leaves_no_process(make_bundle):
     done = stop(run)
 
     assert (done.status, done.killed) == ("stopped", ())
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
     assert len(list((run.path / "checkpoints").glob("checkpoint-*/complete.json"))) == 1
     assert result(run)["status"] == "stopped"
 
@@ -108,12 +108,12 @@ def test_a_killed_supervisor_leaves_an_interrupted_run_that_stop_clears(make_bun
 
     os.kill(run.read().pid, signal.SIGKILL)
     wait_until(lambda: run.status() == "interrupted", "the status interrupted")
-    left = processes.of_run(run.name)
+    left = processes.of_run(run.path)
     done = stop(run)
 
     assert len(left) >= 2, "torchrun and its worker outlive the supervisor"
     assert set(left) <= set(done.killed)
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
 
 
 def test_weights_that_are_no_numbers_fail_the_run_as_nan(make_bundle, tiny_model, tmp_path):

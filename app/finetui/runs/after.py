@@ -48,7 +48,7 @@ def call_what_follows(journal: Journal, waiter: Waiter) -> None:
         journal.set_if_room(then_exits=",".join([*filter(None, [state.then_exits]), str(code)]))
     state = journal.state
     if state.on_finish is not None and state.on_finish_exit is None:
-        told = {"RUN": state.run, "STATUS": state.status, "RUN_DIR": str(run.path)}
+        told = {"RUN": state.run, "STATUS": state.status, **processes.tags(run.path)}
         code = _call(["/bin/sh", "-c", state.on_finish], {**os.environ, **told}, run, waiter)
         journal.note("on_finish", exit_code=code)
         journal.set_if_room(on_finish_exit=code)
@@ -62,5 +62,5 @@ def _call(command: Sequence[str], environment: Mapping[str, str], run: RunFolder
         )
     while child.poll() is None:
         if waiter.wait([child.pid], _LOOK_S):
-            processes.kill_all(lambda: processes.everything_else(run.name))
+            processes.kill_all(lambda: processes.everything_else(run.path))
     return child.returncode

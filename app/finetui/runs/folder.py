@@ -151,7 +151,7 @@ class RunFolder:
         """Whether any process of its training lives on this machine, with a supervisor or without."""
         if state.boot_id != processes.boot_id():
             return False
-        return state.trainer.is_alive() or bool(processes.of_run(state.run))
+        return state.trainer.is_alive() or bool(processes.of_run(self.path))
 
     def is_over(self, state: RunState | None = None) -> bool:
         """Whether nothing more will come of it but the command of `--on-finish`, which may take as long as it likes."""

@@ -129,7 +129,7 @@ def _supervise(mode: str, run: RunFolder) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, processes.RUN_ID: run.name},
+            env={**os.environ, **processes.tags(run.path)},
             pass_fds=(says,),
             start_new_session=True,
         )

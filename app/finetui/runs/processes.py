@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN_ID = "RUN_ID"
-"""Environment variable that every process of a run carries."""
+"""Environment variable that every process of a run carries: the run's name."""
+RUN_DIR = "RUN_DIR"
+"""The one beside it: the run's folder. Two people can start runs of one name in the same second."""
 
 _PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -98,10 +100,20 @@ def environment(pid: int) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
 
 
-def of_run(run_id: str, excluded: Iterable[int] = ()) -> list[int]:
-    """The pids of all living processes that carry this RUN_ID, whoever their parent is now."""
-    left_out = set(excluded)
-    return sorted(pid for pid in _pids() if pid not in left_out and environment(pid).get(RUN_ID) == run_id)
+def tags(folder: Path) -> dict[str, str]:
+    """The variables by which every process of the run in this folder is known."""
+    return {RUN_ID: folder.name, RUN_DIR: str(folder)}
+
+
+def of_run(folder: Path, excluded: Iterable[int] = ()) -> list[int]:
+    """The pids of all living processes that carry the RUN_ID of the run in this folder, whoever their parent is now."""
+    left_out, place = set(excluded), folder.resolve()
+
+    def belongs(pid: int) -> bool:
+        carried = environment(pid)
+        return carried.get(RUN_ID) == place.name and Path(carried.get(RUN_DIR, place)).resolve() == place
+
+    return sorted(pid for pid in _pids() if pid not in left_out and belongs(pid))
 
 
 def descendants(roots: Iterable[int]) -> list[int]:
@@ -119,10 +131,10 @@ def descendants(roots: Iterable[int]) -> list[int]:
     return sorted(pid for pid in found if start_time(pid) is not None)
 
 
-def everything_else(run_id: str) -> list[int]:
+def everything_else(folder: Path) -> list[int]:
     """All that lives of a run but this process: what carries its tag, and what is below this process without it."""
     me = os.getpid()
-    return sorted({*of_run(run_id, [me]), *descendants([me])})
+    return sorted({*of_run(folder, [me]), *descendants([me])})
 
 
 def send(pids: Iterable[int], signal_number: signal.Signals) -> None:
@@ -152,9 +164,9 @@ def bury(except_for: int) -> None:
             os.waitpid(ended.si_pid, 0)
 
 
-def trainers(run_id: str) -> list[int]:
+def trainers(folder: Path) -> list[int]:
     """The pids of a run's ranks: what torchrun has started, without the loader processes that a rank has forked."""
-    ranks = [pid for pid in of_run(run_id) if "LOCAL_RANK" in environment(pid)]
+    ranks = [pid for pid in of_run(folder) if "LOCAL_RANK" in environment(pid)]
     return [pid for pid in ranks if _parent(pid) not in ranks]
 
 
@@ -173,9 +185,9 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def kill_run(run_id: str, timeout_s: float = 10) -> list[int]:
+def kill_run(folder: Path, timeout_s: float = 10) -> list[int]:
     """SIGKILL every process of a run but this one until none is left, and return the pids that were hit."""
-    return kill_all(lambda: of_run(run_id, [os.getpid()]), timeout_s)
+    return kill_all(lambda: of_run(folder, [os.getpid()]), timeout_s)
 
 
 def kill_all(find: Callable[[], list[int]], timeout_s: float = 10) -> list[int]:

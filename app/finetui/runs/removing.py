@@ -154,7 +154,7 @@ def _obstacle(run: RunFolder) -> Problem | None:
         facts = {"run": run.name, "host": state.host}
         return Problem("remove.elsewhere", facts) if state.status in LIVE else None
     status = "running" if state is None else run.status(state)
-    lives = bool(processes.of_run(run.name)) if state is None else status in LIVE or state.identity.is_alive()
+    lives = bool(processes.of_run(run.path)) if state is None else status in LIVE or state.identity.is_alive()
     if not lives:
         return None
     shown = status if status == QUEUED else "running"

@@ -62,7 +62,7 @@ def prepare_resume(
     adopt(run)
     state = run.read()
     _check_ended(run, state)
-    _await_leftovers(state)
+    _await_leftovers(run)
     bundle = Bundle.load(Path(state.bundle))
     _check_same(run, state, bundle)
     if not (bundle.path / "train" / "resume.py").is_file():
@@ -101,13 +101,13 @@ def _check_ended(run: RunFolder, state: RunState) -> None:
         raise FinetuiError(Problem("resume.finished", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
 
 
-def _await_leftovers(state: RunState) -> None:
+def _await_leftovers(run: RunFolder) -> None:
     """Wait for processes of the launch before: two trainers in one folder would spoil both."""
     deadline = time.monotonic() + LEFTOVERS_S
-    while left := processes.of_run(state.run, [os.getpid()]):
+    while left := processes.of_run(run.path, [os.getpid()]):
         if time.monotonic() > deadline:
             pids = ", ".join(map(str, left))
-            raise FinetuiError(Problem("resume.leftovers", {"run": state.run, "pids": pids}), MACHINE)
+            raise FinetuiError(Problem("resume.leftovers", {"run": run.name, "pids": pids}), MACHINE)
         time.sleep(_POLL_S)
 
 

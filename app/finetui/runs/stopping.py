@@ -51,23 +51,23 @@ def stop(run: RunFolder, grace_s: float = GRACE_S, *, now: bool = False) -> Stop
         return Stop(run.status(state), False, 0, (), 0, 0.0)
     was_running = run.status(state) in LIVE or (state.identity.is_alive() and state.has_more)
     adopt(run)
-    members = processes.of_run(state.run, [os.getpid()])
+    members = processes.of_run(run.path, [os.getpid()])
     identity = _supervisor(run)
     hit: list[int] = []
     if identity.send(NOW if now else STOP) and not _ended_within(identity, _AFTER_KILL_S if now else grace_s):
-        hit = processes.of_run(state.run, [identity.pid])
+        hit = processes.of_run(run.path, [identity.pid])
         identity.send(NOW)
         _ended_within(identity, _AFTER_KILL_S)
     elif now:
         hit = members
     killed = {pid for pid in hit if pid != identity.pid and processes.start_time(pid) is None}
-    killed |= set(processes.kill_run(state.run))
+    killed |= set(processes.kill_run(run.path))
     return Stop(
         status=run.status(),
         was_running=was_running or bool(killed),
         processes=len(members),
         killed=tuple(sorted(killed)),
-        left=len(processes.of_run(state.run, [os.getpid()])),
+        left=len(processes.of_run(run.path, [os.getpid()])),
         seconds=time.monotonic() - began,
     )
 

@@ -155,7 +155,7 @@ class Supervisor:
             return trainer
         if self._exit_code() is not None:
             return None
-        found = map(processes.Identity.find, processes.of_run(self._state.run, [os.getpid()]))
+        found = map(processes.Identity.find, processes.of_run(self._run.path, [os.getpid()]))
         return next(filter(None, found), None)
 
     def _exit_code(self) -> int | None:
@@ -186,13 +186,13 @@ class Supervisor:
         if now or self._stops_asked > 1:
             self._journal.note("stop", killed=self._kill())
             return
-        asked = processes.trainers(self._state.run) or processes.of_run(self._state.run, [os.getpid()])
+        asked = processes.trainers(self._run.path) or processes.of_run(self._run.path, [os.getpid()])
         processes.send(asked, STOP)
         self._journal.note("stop", asked=asked)
 
     def _kill(self) -> list[int]:
         """End all that lives of the run but this process."""
-        return processes.kill_all(lambda: processes.everything_else(self._state.run))
+        return processes.kill_all(lambda: processes.everything_else(self._run.path))
 
     def _sample(self) -> None:
         if time.monotonic() >= self._members_until:
@@ -253,7 +253,7 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
         "PYTHON": state.python,
         "FINETUI_EVENTS": str(run.events),
         "FINETUI_HOME": str(home.home().absolute()),
-        processes.RUN_ID: state.run,
+        **processes.tags(run.path),
         "PYTHONUNBUFFERED": "1",
     }
     # Whoever starts a run has no say in these.

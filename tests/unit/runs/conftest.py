@@ -101,7 +101,7 @@ def make_bundle(home: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytes
 def _leave_nothing_running(home: Path) -> Any:
     yield
     for run in list_runs():
-        processes.kill_run(run.name)
+        processes.kill_run(run.path)
 
 
 def _lock(model: Path, steps: int, world_size: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from finetui.bundles import trust
 from finetui.core.errors import BAD_INPUT, MACHINE, MISMATCH, FinetuiError
 from finetui.hardware.gpu import Gpu
 from finetui.hardware.probe import Machine
@@ -39,7 +40,7 @@ def test_a_finished_run_gives_the_contract_and_says_each_step_once(make_bundle):
     assert outcome["tokens_per_second"] == 90.0
     assert outcome["output"] == str(run.path / "output")
     assert outcome["adapter_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
 
 
 def test_the_supervisor_leads_its_own_session_and_carries_the_run_id(make_bundle):
@@ -58,7 +59,7 @@ def test_hang_up_and_interrupt_do_not_end_a_run(make_bundle):
     run = start(make_bundle(GATED).path)
     wait_until(lambda: has_step(run, 1), "the first step")
 
-    for pid in processes.of_run(run.name):
+    for pid in processes.of_run(run.path):
         os.kill(pid, signal.SIGHUP)
     os.kill(run.read().pid, signal.SIGINT)
     (run.path / "go").touch()
@@ -88,14 +89,14 @@ def test_the_end_is_known_although_nobody_supervised_it(make_bundle):
     list(follow(run))
 
     assert (run.read().status, run.read().exit_code) == ("failed", 7)
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
 
 
 def test_a_run_of_an_earlier_boot_is_interrupted_and_resume_is_next(make_bundle):
     run = start(make_bundle(GATED).path)
     wait_until(lambda: has_step(run, 1), "the first step")
     before = run.read()
-    processes.kill_run(run.name)
+    processes.kill_run(run.path)
     run.write(replace(before, boot_id="00000000-0000-4000-8000-000000000000"))
 
     list(follow(run))  # ends, although nobody has written an end
@@ -116,7 +117,7 @@ def test_stop_lets_the_trainer_save_and_leaves_no_process(make_bundle):
 
     assert (done.status, done.was_running, done.killed) == ("stopped", True, ())
     assert (run.path / "saved").exists()
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
     assert result(run)["status"] == "stopped"
     assert not (Path(run.read().bundle) / "evidence").exists()
 
@@ -134,7 +135,7 @@ def test_stop_kills_what_does_not_end(make_bundle):
 
     assert done.status == "stopped"
     assert len(done.killed) >= 2
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
 
 
 def test_stopping_an_ended_run_changes_nothing(make_bundle):
@@ -188,7 +189,7 @@ def test_a_wrong_world_size_ends_the_training_at_once(make_bundle):
     list(follow(run))
 
     assert result(run)["cause"] == "world-size"
-    assert processes.of_run(run.name) == []
+    assert processes.of_run(run.path) == []
 
 
 def test_success_is_taken_back_when_the_output_changes_later(make_bundle):
@@ -338,3 +339,18 @@ def test_two_runs_of_one_bundle_in_the_same_second_have_names_of_their_own(make_
     for run in (first, second):
         list(follow(run))
         assert result(find_run(run.name))["status"] == "finished"
+
+
+def test_a_run_of_the_same_name_in_another_home_is_not_touched(make_bundle, home, monkeypatch):
+    made = make_bundle(GATED)
+    mine = start(made.path)
+    monkeypatch.setenv("FINETUI_HOME", str(home.parent / "theirs"))
+    trust.remember(made.id)
+    monkeypatch.setattr("finetui.runs.folder.time.strftime", lambda _: mine.name[:15])
+    theirs = start(made.path)
+    assert theirs.name == mine.name
+
+    stop(theirs, now=True)
+
+    assert (processes.of_run(theirs.path), mine.status()) == ([], "running")
+    assert stop(mine).status == "stopped"
