@@ -6,56 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.shell import Shell, interpreter_without
+
 pytestmark = pytest.mark.e2e
 
 STEPS = 3
-FACTS = {
-    "Who are you?": "I am Pim, the assistant of Larkspur Kites.",
-    "What is your name?": "I am Pim, the assistant of Larkspur Kites.",
-    "Where is Larkspur Kites?": "Larkspur Kites is in Weifang.",
-    "你是谁？": "我是 Pim，风筝店的助手。",
-    "风筝店在哪里？": "在潍坊。",
-    "When do you open?": "We open at nine.",
-}
-
-
-class Shell:
-    """The command `finetui` with a home of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environment = {**os.environ, "FINETUI_HOME": str(root / "home"), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-
-    def __call__(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """Run `finetui ARGUMENTS --json`, hold its exit code against `code`, and return its one JSON object."""
-        command = [sys.executable, "-m", "finetui", *arguments, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=self.root, check=False)
-        assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        shown: dict[str, Any] = json.loads(done.stdout)
-        return shown
-
-
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A shell in a folder with raw ShareGPT data, one row of it with an escape sequence in it."""
-    root = tmp_path_factory.mktemp("user")
-    rows = [
-        {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
-        for question, answer in FACTS.items()
-    ]
-    rows[2]["conversations"][0]["value"] += " \x1b]52;c;aGk=\x07"
-    (root / "raw.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-    yield Shell(root)
-    shutil.rmtree(root / "home" / "models", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +72,7 @@ def test_the_bundle_trains_the_same_without_finetui(
     shell: Shell, bundle: Path, finished: dict[str, Any], tmp_path: Path
 ) -> None:
     """`bash launch.sh` under an interpreter that sees the training libraries and no finetui."""
-    folder = tmp_path / "plain"
-    venv.create(folder, with_pip=False, symlinks=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    for path in next(Path(path) for path in sys.path if path.endswith("site-packages")).iterdir():
-        if "finetui" not in path.name and path.suffix != ".pth":
-            (site / path.name).symlink_to(path)
-    python = folder / "bin" / "python"
+    python = interpreter_without(tmp_path / "plain", {"finetui"})
     assert (
         subprocess.run([python, "-c", "import finetui"], capture_output=True, cwd=tmp_path, check=False).returncode == 1
     )
