@@ -50,12 +50,16 @@ def models(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(models: Path, tiny_model: Path, trained: Path, tmp_path: Path) -> RunFolder:
     """A finished run of a real bundle; its base lies in `models/`."""
+    return finished_run(models, tiny_model, trained, tmp_path)
+
+
+def finished_run(models: Path, tiny_model: Path, trained: Path, tmp_path: Path, *assignments: str) -> RunFolder:
     base = Path(shutil.copytree(tiny_model, models / "tiny"))
     rows = [
         {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "yes"}]} for n in range(9)
     ]
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    draft = Draft((str(tmp_path / "data.jsonl"),), "tiny", "cpu-demo", tmp_path / "t.bundle")
+    draft = Draft((str(tmp_path / "data.jsonl"),), "tiny", "cpu-demo", tmp_path / "t.bundle", assignments=assignments)
     locked = lock(draft)
     made = create("t")
     state = RunState(made.name, str(locked.path), locked.id, "t", str(base), "python3", 1, 3, 0.0, status="finished")
@@ -86,6 +90,26 @@ def test_a_run_is_merged_into_the_base_that_its_bundle_locks(
     assert (run.path / "merged" / "tokenizer.json").is_file()
     assert command(["merge", str(run.output), "--plain"]) == 3
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "against the nf4 base + adapter that was trained"), ("zh", "与训练时的 nf4 量化基座 + 适配器相比")],
+)
+def test_the_difference_from_a_packed_base_is_told(
+    models: Path,
+    tiny_model: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    language: str,
+    said: str,
+) -> None:
+    finished_run(models, tiny_model, trained, tmp_path, "load_in_4bit=true")
+    assert command(["merge", "last", "--plain", "--lang", language]) == 0
+    assert said in capsys.readouterr().out
+    assert command(["chat", "last", "--prompt", "hi", "--max-new-tokens", "1", "--plain"]) == 0
+    assert "nf4" in capsys.readouterr().err
 
 
 def test_the_base_of_a_run_is_known_by_content(run: RunFolder, models: Path, tmp_path: Path) -> None:
