@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
 FILE = "seen.json"
+MEMORY = "PROBE_MEMORY"
+"""Variable: how many bytes the process may take beyond those it begins with."""
 
 
 def watch(out: Path) -> None:
@@ -16,6 +20,9 @@ def watch(out: Path) -> None:
     `trained` and `computed`: types of frozen and trained weights, and of what linear layers give; `states`: types of
     the optimizer's states; `optimizer`: its class.
     """
+    if more := os.environ.get(MEMORY):
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (held + int(more),) * 2)
     import torch
     from train.trainer import TokenTrainer
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch.nn.functional import cross_entropy
 
+from .failure import Failure
+
 
 def loss_sum(model: torch.nn.Module, head: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Sum of the cross entropy (nats) over the trained tokens of a batch of `data.collate` or `data.lay`.
@@ -19,6 +21,17 @@ def loss_sum(model: torch.nn.Module, head: torch.nn.Module, batch: dict[str, tor
     with _only(head, batch["positions"]):
         logits = model(input_ids=batch["input_ids"], use_cache=False, **places).logits
     return cross_entropy(logits.flatten(0, -2).float(), batch["targets"], reduction="sum")
+
+
+def check_reached(model: torch.nn.Module) -> None:
+    """Look for trained weights that the loss, made just before, has given no gradient.
+
+    Raises Failure where there are any; torch's own words for it, at the next step, name none.
+    """
+    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    if idle:
+        detail = f"{len(idle)} trained weights have no part in the loss of text, so they would never move: {idle[0]}"
+        raise Failure("error", f"{detail}; lock it with target_modules that are layers of the language model")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .data import Rows
 from .failure import Failure
@@ -66,20 +66,9 @@ class Order:
         return hashlib.sha256(" ".join(map(str, self._epoch[1])).encode()).hexdigest()
 
     def heaviest(self) -> list[list[int]]:
-        """The micro batches of the whole training that need most memory: the largest, and the one with most logits."""
-        largest: tuple[int, list[int]] = (0, [])
-        wordiest: tuple[int, list[int]] = (0, [])
-        for step in range(self.steps):
-            for batch in self.split(step):
-                if batch[0] < len(self.rows):
-                    largest = max(largest, (self._tokens(batch), batch))
-                    wordiest = max(wordiest, (int(self.rows.trained[batch].sum()), batch))
-        return [largest[1]] if largest[1] == wordiest[1] else [largest[1], wordiest[1]]
-
-    def _tokens(self, batch: list[int]) -> int:
-        """Tokens of a micro batch, padding included."""
-        lengths = self.rows.lengths[batch]
-        return int(lengths.sum() if self._knobs.packing else lengths.max() * len(batch))
+        """The micro batches of the whole training that need most memory."""
+        batches = (batch for step in range(self.steps) for batch in self.split(step) if batch[0] < len(self.rows))
+        return heaviest(batches, self.rows, packed=self._knobs.packing)
 
 
 class Remaining:
@@ -93,6 +82,18 @@ class Remaining:
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._steps)
+
+
+def heaviest(batches: Iterable[list[int]], rows: Rows, *, packed: bool = False) -> list[list[int]]:
+    """The batches that need most memory: the one of most tokens, padding included, and the one of most logits."""
+    largest: tuple[int, list[int]] = (0, [])
+    wordiest: tuple[int, list[int]] = (0, [])
+    for batch in batches:
+        lengths = rows.lengths[batch]
+        largest = max(largest, (int(lengths.sum() if packed else lengths.max() * len(batch)), batch))
+        wordiest = max(wordiest, (int(rows.trained[batch].sum()), batch))
+    found = [largest[1]] if largest[1] == wordiest[1] else [largest[1], wordiest[1]]
+    return [batch for batch in found if batch]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from .apart import check_apart
 from .checkpoints import PREFIX, Checkpoints, Sealed
-from .data import Rows, collate, lay
+from .data import collate, lay
 from .events import Events
 from .failure import Failure
-from .loss import loss_sum
+from .loss import check_reached, loss_sum
 from .machine import memory_bytes
-from .order import Order, Remaining
-from .rehearsal import rehearse
+from .order import Order, Remaining, heaviest
+from .rehearsal import Attempt, rehearse
 from .results import Result
 from .resume import clear_up
 
@@ -119,29 +120,37 @@ class TokenTrainer(Trainer):
     def warm_up(self) -> None:
         """Try out what would fail later, on the model in its place and before the clock runs; changes nothing.
 
-        Raises Failure where packed rows would see each other, or a micro batch of the training does not fit.
+        Raises Failure where packed rows would see each other, or a batch that is to come does not fit.
         """
         if self._packed:
             check_apart(self.model)
         if not self._rehearses:
             return
-        batches = self.arrange(self._order.heaviest())
-        self.model.train()
 
-        def backward(number: int) -> None:
-            self.loss_sum(self.model, self._prepare_inputs(batches[number])).backward()
+        def train(batch: dict[str, torch.Tensor]) -> None:
+            self.model.train()
+            self.loss_sum(self.model, self._prepare_inputs(batch)).backward()
 
-        rehearse(self.model, self.optimizer.optimizer, backward, [batch["input_ids"].numel() for batch in batches])
+        training = [
+            Attempt(f"the largest micro batch ({batch['input_ids'].numel()} tokens)", partial(train, batch))
+            for batch in self.arrange(self._order.heaviest())
+        ]
+        evaluation = [
+            Attempt(f"the largest evaluation batch ({batch['input_ids'].numel()} tokens)", partial(self._score, batch))
+            for batch in map(self._padded, heaviest(self._evaluation_batches(), self.eval_dataset))
+        ]
+        rehearse(self.model, self.optimizer.optimizer, training, evaluation)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[dict[str, torch.Tensor]], num_items_in_batch: object = None
     ) -> torch.Tensor:
         """Make the gradient of one step, micro batch by micro batch, and sum its loss over processes.
 
-        Raises Failure (nan) before the optimizer moves anything.
+        Raises Failure (nan) before the optimizer moves anything, and where the loss does not depend on a weight.
         """
         model.train()
-        if self._start is not None and self.state.global_step == self._start.step:
+        first = 0 if self._start is None else self._start.step
+        if self._start is not None and self.state.global_step == first:
             super()._load_rng_state(str(self._start.path))  # the last thing before the first number is drawn
         trained = int(self._order.rows.trained[self._order.of_step(self.state.global_step)].sum())
         total = torch.zeros((), dtype=torch.float64)
@@ -152,6 +161,8 @@ class TokenTrainer(Trainer):
                 # Gradients are averaged over processes, so each scales its part of the sum by their number.
                 self.accelerator.backward(part * self.args.world_size)
             total += part.detach().double().cpu()
+            if number == 1 and self.state.global_step == first:
+                check_reached(self.model)
         self._close_step(total)
         return total.to(self.args.device)
 
@@ -161,21 +172,31 @@ class TokenTrainer(Trainer):
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Loss over the evaluation rows: sum over their trained tokens by their number."""
-        rows: Rows = self.eval_dataset
-        size = self.args.per_device_eval_batch_size
-        mine = range(self.args.process_index * size, len(rows), size * self.args.world_size)
-        self.model.eval()
         total = torch.zeros((), dtype=torch.float64)
-        with torch.no_grad():
-            for first in mine:
-                batch = collate([rows[row] for row in range(first, min(first + size, len(rows)))])
-                total += self.loss_sum(self.model, self._prepare_inputs(batch)).double().cpu()
-        loss = self._sum_over_processes(total)[0] / int(rows.trained.sum())
-        self._evaluated = (self.state.global_step, loss)
+        for rows in self._evaluation_batches()[self.args.process_index :: self.args.world_size]:
+            total += self._score(self._padded(rows))
+        loss = self._sum_over_processes(total)[0] / int(self.eval_dataset.trained.sum())
+        if math.isfinite(loss):  # else it is not comparable with any other
+            self._evaluated = (self.state.global_step, loss)
         self._events.write("evaluation", self.state.global_step, loss=loss)
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _evaluation_batches(self) -> list[list[int]]:
+        """The evaluation rows of each batch over all processes."""
+        count, size = len(self.eval_dataset or ()), self.args.per_device_eval_batch_size
+        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+
+    def _padded(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """The tensors of an evaluation batch."""
+        return collate([self.eval_dataset[row] for row in rows])
+
+    def _score(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of an evaluation batch, summed over its trained tokens."""
+        self.model.eval()
+        with torch.no_grad():
+            return self.loss_sum(self.model, self._prepare_inputs(batch)).double().cpu()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Turn the Trainer's log of a step into an event.
