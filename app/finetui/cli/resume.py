@@ -18,6 +18,7 @@ from finetui.runs.launch import launch
 from finetui.runs.outcome import result
 from finetui.runs.resume import prepare_resume
 from finetui.runs.state import QUEUED
+from finetui.runs.tracking import announcement
 
 
 @command("resume")
@@ -38,6 +39,8 @@ def resume_command(output: Output, run: str, assignments: tuple[str, ...], detac
         launch(found)
         state = found.read()
         output.note(t("runs.started", run=found.name, pid=state.pid, folder=str(found.path)))
+        for line in announcement(found):
+            output.note(line)
         if state.changes:
             changed = ", ".join(f"{name}={value}" for name, value in json.loads(state.changes).items())
             output.note(t("resume.changed", changes=changed))

@@ -23,6 +23,7 @@ from finetui.runs.queue import position
 from finetui.runs.replay import changed, compare, expected_of, summary
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, STARTING, STOPPED
 from finetui.runs.stopping import GRACE_S, stop
+from finetui.runs.tracking import announcement
 
 _UNREADABLE = "unreadable"
 _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
@@ -39,6 +40,7 @@ _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
 @option("--wait", is_flag=True, help_code="runs.opt-wait")
 @option("--then", metavar="LIST", help_code="runs.opt-then")
 @option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
+@option("--track", metavar="LIST", help_code="tracking.opt-track")
 def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
     """Train a bundle, and follow it."""
     run = prepare(bundle, **choices)
@@ -46,6 +48,8 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
         launch(run)
         facts = {"run": run.name, "pid": run.read().pid, "folder": str(run.path)}
         output.note(t("runs.started", **facts))
+        for line in announcement(run):
+            output.note(line)
         if detach and run.status() == QUEUED:
             output.result(result(run))
             output.data(t("runs.queued", run=run.name))

@@ -28,6 +28,7 @@ from finetui.runs.after import check_then
 from finetui.runs.folder import RunFolder, create
 from finetui.runs.outcome import last_words
 from finetui.runs.state import FAILED, RunState
+from finetui.runs.tracking import check_track
 
 GB = 1 << 30
 NEEDED_BYTES = GB // 2
@@ -57,6 +58,7 @@ def prepare(
     wait: bool = False,
     then: str | None = None,
     on_finish: str | None = None,
+    track: str | None = None,
     on_progress: Progress | None = None,
     free_bytes: FreeBytes = lambda path: shutil.disk_usage(path).free,
     machine: Machine | None = None,
@@ -74,6 +76,7 @@ def prepare(
     folder = locked_model(found, model, on_progress)
     interpreter = jobs.interpreter(python)
     jobs.run("environment", {"more": packages_of(found.lock)}, python=python)
+    tracked = check_track(track, interpreter)
     check_disk(free_bytes, found.lock)
     state = RunState(
         run="",
@@ -90,6 +93,7 @@ def prepare(
         stop_after=stop_after,
         then=follows,
         on_finish=on_finish,
+        track=tracked,
     )
     with queue.turnstile():
         state = queue.enter(state, (machine or probe()).gpus, wait=wait)

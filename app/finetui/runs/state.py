@@ -77,6 +77,8 @@ class RunState:
     """Whether it goes on from its newest complete checkpoint."""
     changes: str = ""
     """Settings of memory and speed that hold in place of the lock's, as a JSON object; empty for none."""
+    track: str = ""
+    """Trackers that its figures go to, joined by commas."""
     then: str = ""
     """Verbs to be called once it has finished, joined by commas."""
     then_exits: str = ""

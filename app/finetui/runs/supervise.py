@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +26,9 @@ from finetui.core import home
 from finetui.runs import processes
 from finetui.runs.folder import RunFolder
 from finetui.runs.journal import Journal
+from finetui.runs.sampling import Sampler
 from finetui.runs.state import FAILED, FINISHED, LIVE, QUEUED, RUNNING, STOPPED, RunState
+from finetui.runs.tracking import GRACE_S, HURRY_S, Trackers
 from finetui.runs.waiting import NOW, STOP, Waiter
 
 Say = Callable[[str], None]
@@ -57,6 +58,8 @@ class Supervisor:
         self._world_seen = False
         self._members: list[int] = []
         self._members_until = 0.0
+        self._sampler = Sampler(run, self._state)
+        self._trackers = Trackers(self._journal)
         processes.adopt_orphans()
 
     @property
@@ -71,6 +74,7 @@ class Supervisor:
             if self._state.status == QUEUED and not self._wait_turn(say):
                 return False
             self._launch()
+            self._trackers.start()
             say("running")
             return True
 
@@ -84,6 +88,7 @@ class Supervisor:
             self._stop_asked_at = time.monotonic()
             self._journal.set(**asdict(processes.Identity.of(os.getpid())), status=RUNNING)
             self._journal.note("adopted", pid=os.getpid())
+            self._trackers.start()
             say("running")
             return True
 
@@ -191,15 +196,20 @@ class Supervisor:
         self._journal.note("stop", asked=asked)
 
     def _kill(self) -> list[int]:
-        """End all that lives of the run but this process."""
-        return processes.kill_all(lambda: processes.everything_else(self._run.path))
+        """End all that lives of the run but this process and the trackers, which have still to hear of it."""
+
+        def left() -> list[int]:
+            found, tracking = processes.everything_else(self._run.path), set(self._trackers.pids)
+            return [pid for pid in found if pid not in tracking]
+
+        return processes.kill_all(left)
 
     def _sample(self) -> None:
         if time.monotonic() >= self._members_until:
             self._members = processes.descendants([os.getpid(), self._state.trainer_pid or os.getpid()])
             self._members_until = time.monotonic() + (MEMBERS_S if self._world_seen else self._sample_s)
-        free = shutil.disk_usage(self._run.path).free
-        self._journal.note("sample", resident_bytes=processes.resident_bytes(self._members), disk_free_bytes=free)
+        self._journal.note("sample", **self._sampler.take(self._members))
+        self._trackers.check()
 
     def _check_world(self) -> None:
         """End a training of another number of processes than the lock's as soon as the trainer has said it."""
@@ -219,6 +229,7 @@ class Supervisor:
         if verdict.status == FINISHED:
             self._leave_evidence()
         self._journal.note("ended", status=verdict.status, cause=verdict.cause, detail=verdict.detail)
+        self._trackers.finish(HURRY_S if self._stops_asked else GRACE_S)
         self._journal.set(
             status=verdict.status,
             ended=time.time(),
