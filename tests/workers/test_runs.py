@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from finetui.runs.outcome import problem, result
 from finetui.runs.replay import compare, expected_of
 from finetui.runs.stopping import stop
 from finetui.wizard import Draft, lock
-from tests.unit.runs.support import Terminal, finetui, has_step, wait_until
+from tests.unit.runs.support import Terminal, finetui, has_step, kill, wait_until
 
 pytestmark = pytest.mark.worker
 
@@ -102,18 +101,17 @@ def test_stop_saves_a_checkpoint_and_leaves_no_process(make_bundle):
     assert result(run)["status"] == "stopped"
 
 
-def test_a_killed_supervisor_leaves_an_interrupted_run_that_stop_clears(make_bundle):
+def test_a_killed_supervisor_leaves_a_training_that_stop_lets_save(make_bundle):
     run = start(make_bundle(*LONG))
     wait_until(lambda: has_step(run, 1), "the first step")
 
-    os.kill(run.read().pid, signal.SIGKILL)
-    wait_until(lambda: run.status() == "interrupted", "the status interrupted")
+    kill(run.read().identity)
     left = processes.of_run(run.path)
     done = stop(run)
 
     assert len(left) >= 2, "torchrun and its worker outlive the supervisor"
-    assert set(left) <= set(done.killed)
-    assert processes.of_run(run.path) == []
+    assert (done.status, done.killed, done.left) == ("stopped", (), 0)
+    assert len(list((run.path / "checkpoints").glob("checkpoint-*/complete.json"))) == 1
 
 
 def test_weights_that_are_no_numbers_fail_the_run_as_nan(make_bundle, tiny_model, tmp_path):
