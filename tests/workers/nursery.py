@@ -36,7 +36,11 @@ class Nursery:
             stdout=subprocess.PIPE,
             text=True,
         )
-        atexit.register(self._process.communicate)  # closes what it reads, on which it ends
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Let it end."""
+        self._process.communicate()  # closes what it reads, on which it ends
 
     def run(
         self, folder: Path, environments: list[dict[str, str]], watched: bool

@@ -133,30 +133,18 @@ def test_newest_checkpoints_are_kept_and_sealed(finished: Path) -> None:
             assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == digest
 
 
-def test_a_second_run_gives_the_same_bytes(trainee: Trainee, tmp_path: Path) -> None:
-    trainee.set(lora_dropout=0.1)
-    for out in ("a", "b"):
-        done = trainee.launch(tmp_path / out)
-        assert done.returncode == 0, done.stderr
-    adapters = [(tmp_path / out / "output" / "adapter_model.safetensors").read_bytes() for out in ("a", "b")]
-    assert adapters[0] == adapters[1]
-    assert losses(tmp_path / "a") == losses(tmp_path / "b")
-
-
-def test_the_split_of_the_work_does_not_change_the_steps(trainee: Trainee, tmp_path: Path) -> None:
-    splits = {"8x1": (8, 1, 1), "1x8": (1, 8, 1), "2 ranks": (2, 2, 2)}
-    for name, (micro, accumulation, world) in splits.items():
-        trainee.set(per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, nproc_per_node=world)
-        done = trainee.launch(tmp_path / name)
-        assert done.returncode == 0, done.stderr
-    reference = [event for event in read_events(tmp_path / "8x1") if event["event"] == "step"]
-    for name in ("1x8", "2 ranks"):
-        steps = [event for event in read_events(tmp_path / name) if event["event"] == "step"]
-        for fact in ("batch_digest", "tokens", "trained_tokens", "learning_rate", "epoch"):
-            assert [step[fact] for step in steps] == [step[fact] for step in reference]
-        for fact in ("loss", "grad_norm"):
-            assert [step[fact] for step in steps] == pytest.approx([step[fact] for step in reference], rel=1e-5)
-    assert read_events(tmp_path / "2 ranks")[0]["world_size"] == 2
+def test_two_processes_take_the_steps_of_one(trainee: Trainee, finished: Path, tmp_path: Path) -> None:
+    trainee.set(per_device_train_batch_size=2, gradient_accumulation_steps=2, nproc_per_node=2)
+    done = trainee.launch(tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [event for event in read_events(out) if event["event"] == "step"] for out in (finished, tmp_path / "out")
+    )
+    for fact in ("batch_digest", "tokens", "trained_tokens", "learning_rate", "epoch"):
+        assert [step[fact] for step in two] == [step[fact] for step in one]
+    for fact in ("loss", "grad_norm"):
+        assert [step[fact] for step in two] == pytest.approx([step[fact] for step in one], rel=1e-5)
+    assert read_events(tmp_path / "out")[0]["world_size"] == 2
 
 
 def test_stop_after_ends_early_with_the_schedule_unchanged(trainee: Trainee, finished: Path, tmp_path: Path) -> None:
