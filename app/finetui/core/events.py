@@ -23,6 +23,9 @@ FAILURES = (
     "nan",
     "adapter-never-moved",
     "world-size",
+    "processes",
+    "not-parallel",
+    "bundle-mismatch",
     "out-of-memory",
     "data-mismatch",
     "model-mismatch",
@@ -73,7 +76,20 @@ OPTIONAL: Mapping[str, Mapping[str, tuple[type, ...]]] = {"started": {"resumed_f
 where there was none), and the settings of memory and speed that hold in place of the lock's.
 """
 SUPERVISOR_EVENTS = frozenset(
-    ["queued", "supervisor", "adopted", "sample", "stop", "exit", "evidence", "warning", "ended", "then", "on_finish"]
+    [
+        "queued",
+        "supervisor",
+        "adopted",
+        "sample",
+        "stop",
+        "exit",
+        "evidence",
+        "warning",
+        "ended",
+        "report",
+        "then",
+        "on_finish",
+    ]
 )
 """The supervisor's events, whose facts are its own."""
 

@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetui.core.errors import USAGE, FinetuiError, Problem
+from finetui.core.text import one_line
 from finetui.runs import processes
 from finetui.runs.folder import RunFolder
 from finetui.runs.journal import Journal
-from finetui.runs.state import FINISHED
+from finetui.runs.state import FAILED, FINISHED
 from finetui.runs.waiting import Waiter
 
 VERBS = ("merge",)
 """The commands that take a run and need nobody to answer."""
 _LOOK_S = 60.0
+_REPORT_S = 300.0
 
 
 def check_then(words: str | None, lock: Mapping[str, Any]) -> str:
@@ -36,10 +38,12 @@ def check_then(words: str | None, lock: Mapping[str, Any]) -> str:
 
 
 def call_what_follows(journal: Journal, waiter: Waiter) -> None:
-    """The verbs of `--then` where the run has finished, up to one that fails; then the command of `--on-finish`."""
+    """The report; where it has finished, the verbs of `--then` up to one that fails; the command of `--on-finish`."""
     from finetui.core import jobs
 
     run = journal.run
+    if journal.state.status in (FINISHED, FAILED) and run.events.exists():
+        _report(journal)
     while journal.state.status == FINISHED and (verbs := journal.state.verbs_left):
         state, verb = journal.state, verbs[0]
         command = [sys.executable, "-P", "-m", "finetui", verb, str(run.path), "--python", state.python, "--plain"]
@@ -52,6 +56,26 @@ def call_what_follows(journal: Journal, waiter: Waiter) -> None:
         code = _call(["/bin/sh", "-c", state.on_finish], {**os.environ, **told}, run, waiter)
         journal.note("on_finish", exit_code=code)
         journal.set_if_room(on_finish_exit=code)
+
+
+def _report(journal: Journal) -> None:
+    """Have the report written; what goes wrong with it is noted, and is no fault of the run."""
+    run = journal.run
+    command = [sys.executable, "-P", "-m", "finetui.runs.review.report", str(run.path)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, **processes.tags(run.path)},
+            timeout=_REPORT_S,
+            check=False,
+        )
+        journal.note("report", exit_code=done.returncode, words=one_line(done.stderr, 400))
+    except subprocess.TimeoutExpired:
+        journal.note("report", exit_code=None, words=f"not done after {_REPORT_S:.0f} s")
 
 
 def _call(command: Sequence[str], environment: Mapping[str, str], run: RunFolder, waiter: Waiter) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -13,15 +14,17 @@ import pytest
 from rich.console import Console
 
 from finetui.cli.dashboard import dashboard
-from finetui.core.events import Event, parse
+from finetui.core.events import Event, parse, read
 from finetui.core.messages import set_language
 from finetui.runs.figures import sparkline
 from finetui.runs.folder import RunFolder
+from finetui.runs.launch import start
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History, smoothed
 from finetui.runs.review.ledger import ledger
 from finetui.runs.review.plots import draw
 from finetui.runs.review.report import main, write_report
+from tests.unit.runs.conftest import Made
 
 pytestmark = pytest.mark.unit
 
@@ -220,6 +223,15 @@ def test_the_report_tells_of_a_run_that_failed(failed_run: RunFolder, monkeypatc
     assert "![loss](loss.svg)" in text
     assert "| before the first step |" in text
     assert (failed_run.path / "loss.svg").is_file()
+
+
+def test_a_run_that_has_finished_leaves_its_report(make_bundle: Callable[..., Made]) -> None:
+    run = start(make_bundle().path)
+    while not (told := [event for event in read(run.supervisor_events) if event["event"] == "report"]):
+        time.sleep(0.05)
+    assert told[0]["exit_code"] == 0
+    assert "Finished: 3 steps" in (run.path / "report.md").read_text()
+    assert (run.path / "loss.png").is_file()
 
 
 def test_the_report_exists_in_chinese(failed_run: RunFolder) -> None:
