@@ -73,8 +73,9 @@ def stop(run: RunFolder, grace_s: float = GRACE_S, *, now: bool = False) -> Stop
 
 
 def _supervisor(run: RunFolder) -> processes.Identity:
-    """Who answers for the run, once it is its supervisor and no longer the process that starts it."""
-    while _is_of_its_starter(run, state := run.read()):
+    """Who answers for the run: its supervisor, or the process that starts it where that has come to a halt."""
+    deadline = time.monotonic() + _AFTER_KILL_S
+    while _is_of_its_starter(run, state := run.read()) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     return state.identity
 

@@ -20,6 +20,8 @@ from torch.distributed.run import main as run
 from .failure import INTERRUPTED_EXIT_CODE
 
 _SIGNALS = "--signals-to-handle"
+_HEARD = ("SIGINT", "SIGHUP", "SIGQUIT")
+"""What ends it with all its processes, but for those that whoever has started it has it ignore, as nohup does."""
 _UNTIMELY = -signal.SIGTERM
 """How a process ends that is asked before it listens: nothing was trained yet."""
 
@@ -28,7 +30,8 @@ def main() -> int:
     """Run to the end of all processes; gives the exit code."""
     arguments = sys.argv[1:]
     if _SIGNALS in get_args_parser().format_help():  # an older torch sees to SIGTERM itself, within its time limit
-        arguments = [_SIGNALS, "SIGINT,SIGHUP,SIGQUIT", *arguments]
+        heard = [name for name in _HEARD if signal.getsignal(signal.Signals[name]) is not signal.SIG_IGN]
+        arguments = [_SIGNALS, ",".join(heard), *arguments]
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _hand_on)
     try:
