@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetui.core.messages import t
-from finetui.core.text import one_line
 from finetui.recipes.resolve.figures import gib
 from finetui.runs.figures import short_duration, short_number, sparkline
 from finetui.runs.review.findings import findings
@@ -21,7 +21,21 @@ _SPARK = 34
 _BAR = 24
 
 
-def dashboard(history: History, steps: int, lock: Mapping[str, Any], *, live: bool = True) -> RenderableType:
+@dataclass(frozen=True)
+class Paid:
+    """What is paid for."""
+
+    gpus: int = 1
+    price: float | None = None
+    """Of one GPU for an hour, in any currency."""
+
+
+NOTHING = Paid()
+
+
+def dashboard(
+    history: History, steps: int, lock: Mapping[str, Any], paid: Paid = NOTHING, *, live: bool = True
+) -> RenderableType:
     """What is known of a run that is to do `steps` steps, in at most 80 columns; `lock` may be empty."""
     from rich.table import Table
     from rich.text import Text
@@ -29,7 +43,7 @@ def dashboard(history: History, steps: int, lock: Mapping[str, Any], *, live: bo
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for code, text, style in _lines(history, steps, lock, live=live):
+    for code, text, style in _lines(history, steps, lock, paid, live=live):
         table.add_row(t(f"watch.{code}"), Text(text, style=style))
     return table
 
@@ -48,7 +62,14 @@ def step_line(history: History, steps: int) -> str:
     )
 
 
-def _lines(history: History, steps: int, lock: Mapping[str, Any], *, live: bool) -> Iterator[tuple[str, str, str]]:
+def time_line(history: History, paid: Paid = NOTHING) -> str:
+    """Where the time of a run that has ended went, in one line."""
+    return f"{t('watch.time')}: {_time(history, paid, live=False)}"
+
+
+def _lines(
+    history: History, steps: int, lock: Mapping[str, Any], paid: Paid, *, live: bool
+) -> Iterator[tuple[str, str, str]]:
     """Each line: code of its label, text, style."""
     if len(history):
         yield from _training(history, steps)
@@ -62,7 +83,7 @@ def _lines(history: History, steps: int, lock: Mapping[str, Any], *, live: bool)
         yield "gpu", _gpu(gpu), "yellow" if gpu.get("throttled") else ""
     if sample and "cpu_percent" in sample:
         yield "cpu", _machine(sample), ""
-    yield "time", _time(history, live=live), ""
+    yield "time", _time(history, paid, live=live), ""
     for finding in findings(history):
         yield "odd", finding.text(), "yellow"
 
@@ -127,7 +148,13 @@ def _machine(sample: Mapping[str, Any]) -> str:
     return t("watch.cpu-text", disk=gib(sample["disk_free_bytes"]), **facts)
 
 
-def _time(history: History, *, live: bool) -> str:
-    entries = ledger(history, now=time.time() if live else None)
-    shown = [f"{t(f'curve.phase-{entry.phase}')} {short_duration(entry.seconds)}" for entry in entries]
-    return one_line(" · ".join(shown))
+def _time(history: History, paid: Paid, *, live: bool) -> str:
+    entries = ledger(history, now=time.time() if live else None, gpus=paid.gpus, price=paid.price)
+    shown = [
+        f"{t(f'curve.phase-{entry.phase}')} {short_duration(entry.seconds)}"
+        + ("" if entry.cost is None else f" ({entry.cost:.2f})")
+        for entry in entries
+    ]
+    costs = [entry.cost for entry in entries if entry.cost is not None]
+    together = [t("watch.cost", amount=f"{sum(costs):.2f}")] if costs else []
+    return " · ".join([*shown, *together])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finetui.cli.common import Output
-from finetui.cli.dashboard import dashboard, step_line
+from finetui.cli.dashboard import Paid, dashboard, step_line, time_line
 from finetui.core.errors import JOB_FAILED, render, render_warnings
 from finetui.core.events import Event
 from finetui.core.messages import t
@@ -15,6 +15,7 @@ from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder
 from finetui.runs.following import follow_batches
 from finetui.runs.outcome import locked, problem, problems_after, result
+from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History
 from finetui.runs.state import FINISHED
 
@@ -60,9 +61,14 @@ def screen(output: Output) -> Iterator[Screen]:
         yield Screen(output, live)
 
 
-def show_run(output: Output, run: RunFolder) -> None:
-    """Follow a run to its end: redrawn at a glance on a terminal, else a line for each step."""
-    steps, lock, history = run.read().steps_asked, locked(run), History()
+def show_run(output: Output, run: RunFolder, price: float | None = None) -> None:
+    """Follow a run to its end: redrawn at a glance on a terminal, else a line for each step and where the time went.
+
+    `price` is that of one GPU for an hour, where it is another than the run was started with.
+    """
+    state, lock, history = run.read(), locked(run), History()
+    paid = Paid(state.world_size, state.price if price is None else price)
+    steps = state.steps_asked
     with screen(output) as shown:
         for events in follow_batches(run, glance=shown.redraws):
             for event in events:
@@ -72,7 +78,11 @@ def show_run(output: Output, run: RunFolder) -> None:
                 elif event.name == "step" and not shown.redraws:
                     shown.line(step_line(history, steps))
             if shown.redraws:
-                shown.draw(dashboard(history, steps, lock))
+                shown.draw(dashboard(history, steps, lock, paid))
+        if not shown.redraws and len(history):
+            shown.line(time_line(history, paid))
+            for finding in findings(history):
+                shown.line(t("errors.warning", text=finding.text()))
 
 
 def show_end(output: Output, run: RunFolder, **more: Any) -> int:

@@ -41,6 +41,7 @@ _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
 @option("--then", metavar="LIST", help_code="runs.opt-then")
 @option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
 @option("--track", metavar="LIST", help_code="tracking.opt-track")
+@option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help_code="runs.opt-price")
 def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
     """Train a bundle, and follow it."""
     run = prepare(bundle, **choices)
@@ -96,18 +97,21 @@ def replay_command(output: Output, bundle: Path, steps: int | None, **choices: A
 
 @command("watch")
 @click.argument("run", metavar="RUN")
-def watch_command(output: Output, run: str) -> int:
+@option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help_code="runs.opt-price")
+def watch_command(output: Output, run: str, price: float | None) -> int:
     """Follow a run to its end."""
     found = _tended(run)
     try:
-        show_run(output, found)
+        show_run(output, found, price)
     except KeyboardInterrupt:
         return _leave(output, found)
     return show_end(output, found)
 
 
 @command("runs")
-@option("--status", "statuses", type=click.Choice(_SHOWN), multiple=True, help_code="runs.opt-status")
+@option(
+    "--status", "statuses", type=click.Choice(_SHOWN), metavar="STATUS", multiple=True, help_code="runs.opt-status"
+)
 def runs_command(output: Output, statuses: tuple[str, ...]) -> int:
     """List all runs, or those of a status."""
     found = [row for run in reversed(list_runs()) if (row := _row(run))["status"] in (statuses or _SHOWN)]

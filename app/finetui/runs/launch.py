@@ -59,6 +59,7 @@ def prepare(
     then: str | None = None,
     on_finish: str | None = None,
     track: str | None = None,
+    price: float | None = None,
     on_progress: Progress | None = None,
     free_bytes: FreeBytes = lambda path: shutil.disk_usage(path).free,
     machine: Machine | None = None,
@@ -94,6 +95,7 @@ def prepare(
         then=follows,
         on_finish=on_finish,
         track=tracked,
+        price=price,
     )
     with queue.turnstile():
         state = queue.enter(state, (machine or probe()).gpus, wait=wait)

@@ -79,6 +79,8 @@ class RunState:
     """Settings of memory and speed that hold in place of the lock's, as a JSON object; empty for none."""
     track: str = ""
     """Trackers that its figures go to, joined by commas."""
+    price: float | None = None
+    """What one GPU costs for an hour, in any currency; None where nobody said."""
     then: str = ""
     """Verbs to be called once it has finished, joined by commas."""
     then_exits: str = ""

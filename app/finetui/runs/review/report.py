@@ -96,8 +96,13 @@ def _memory(history: History, lock: Mapping[str, Any]) -> str:
 def _ledger(run: RunFolder, history: History) -> str:
     state = run.read()
     rows = [
-        (t(f"curve.phase-{entry.phase}"), short_duration(entry.seconds), f"{100 * entry.share:.0f} %")
-        for entry in ledger(history, gpus=state.world_size)
+        (
+            t(f"curve.phase-{entry.phase}"),
+            short_duration(entry.seconds),
+            f"{100 * entry.share:.0f} %",
+            *([] if entry.cost is None else [f"{entry.cost:.2f}"]),
+        )
+        for entry in ledger(history, gpus=state.world_size, price=state.price)
     ]
     return _table(rows)
 
