@@ -54,7 +54,8 @@ def check_track(words: str | None, python: str) -> str:
 def announcement(run: RunFolder) -> list[str]:
     """What each tracker of the run will be sent and where that goes, a sentence each."""
     figures = ", ".join(name for names in METRICS.values() for name in names.values())
-    settings = ", ".join(sorted(what_is_sent(locked(run))))
+    lock = locked(run)
+    settings = ", ".join(sorted(what_is_sent(lock).keys() - (lock.get("training") or {}).keys()))
     return [
         t("tracking.sends", name=name, where=t(f"tracking.where-{_where(name)}"), figures=figures, settings=settings)
         for name in run.read().track.split(",")
