@@ -95,8 +95,10 @@ def attend(fork: Callable[[Callable[[], None]], int], death: Death) -> tuple[int
 
 
 def _teller(told: int, seen: int) -> Callable[[str, tuple[object, ...]], None]:
+    folder = f"{os.environ['OUT']}/checkpoints"
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event in _OPERATIONS and "/checkpoints" in str(arguments[0]):
+        if event in _OPERATIONS and str(arguments[0]).startswith(folder):
             with contextlib.suppress(BrokenPipeError):
                 os.write(told, b".")
                 os.read(seen, 1)
