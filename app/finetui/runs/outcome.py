@@ -1,7 +1,7 @@
 """How a run ended, judged by what is on disk: never a success without `done.json` and the very files it names.
 
-Causes of a failure are stable codes. The trainer's own: `nan adapter-never-moved world-size out-of-memory
-data-mismatch model-mismatch disk-full error`; the supervisor's: `killed no-record output-mismatch supervisor`.
+Causes of a failure are stable codes. The trainer's own: `nan adapter-never-moved world-size processes not-parallel
+bundle-mismatch out-of-memory data-mismatch model-mismatch disk-full error`; the supervisor's: `killed no-record output-mismatch supervisor`.
 """
 
 from __future__ import annotations

@@ -80,9 +80,9 @@ def attach(model: PreTrainedModel, knobs: Knobs, name: str) -> PeftModel:
     return adapted
 
 
-def tensors(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Copies of the adapter's tensors by the names they are saved under, on the CPU."""
-    found = get_peft_model_state_dict(model, save_embedding_layers=False)
+def tensors(model: PeftModel, values: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Copies of the adapter's tensors by the names they are saved under, on the CPU; those of `values` where given."""
+    found = get_peft_model_state_dict(model, state_dict=values, save_embedding_layers=False)
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(found.items())}
 
 
@@ -105,10 +105,10 @@ def check_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor])
         raise Failure("adapter-never-moved", f"all {len(after)} tensors of the adapter are as they began")
 
 
-def save(model: PeftModel, folder: Path) -> dict[str, str]:
+def save(model: PeftModel, folder: Path, values: dict[str, torch.Tensor] | None = None) -> dict[str, str]:
     """Write the adapter, the same bytes for the same values, synced to disk; gives each file's SHA-256 by its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors(model), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    save_file(tensors(model, values), folder / WEIGHTS_NAME, metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict() | {"inference_mode": True}
     text = json.dumps(config, default=_plain, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")

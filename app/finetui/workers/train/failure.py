@@ -8,14 +8,20 @@ INTERRUPTED_EXIT_CODE = 75
 """What a training ends with after SIGTERM or SIGUSR1: its checkpoint is saved, and it can be resumed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_WORDS = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed")
+_FULL_WORDS = (
+    "no space left on device",
+    "disk quota exceeded",
+    "pytorchstreamwriter failed",  # torch's own words for it: these, and those of the streams that it writes through
+    "basic_ios::clear: iostream error",
+    "unexpected pos",
+)
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 _DETAIL_CHARACTERS = 500
 
 
 class Failure(Exception):
-    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, out-of-memory, data-mismatch, model-mismatch,
-    resume-mismatch or error.
+    """A foreseen end: `cause` is nan, adapter-never-moved, world-size, processes, not-parallel, bundle-mismatch,
+    out-of-memory, data-mismatch, model-mismatch, resume-mismatch or error.
     """
 
     def __init__(self, cause: str, detail: str) -> None:

@@ -39,18 +39,20 @@ def release(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def check_finite(model: PreTrainedModel) -> None:
+def check_finite(values: Mapping[str, torch.Tensor]) -> None:
     """Look through the trained weights where they lie, one tensor at a time.
 
     Raises Failure (nan) where a value is not finite.
     """
-    broken = [name for name, weight in _trained(model).items() if not torch.isfinite(weight).all()]
+    broken = [name for name, weight in values.items() if not torch.isfinite(weight).all()]
     if broken:
         raise Failure("nan", f"{len(broken)} weights hold values that are not finite: {broken[0]}")
 
 
-def write_model(model: PreTrainedModel, base: Path, names: list[str], folder: Path) -> bool:
-    """Write the weight files `names` of the base model with the trained values in place of the old ones.
+def write_model(
+    model: PreTrainedModel, trained: Mapping[str, torch.Tensor], base: Path, names: list[str], folder: Path
+) -> bool:
+    """Write the weight files `names` of the base model with the `trained` values of `model` in place of the old ones.
 
     Names, shapes, types and order are those of the base, so its configuration fits as it is, tied weights stay tied,
     and what the language model has no part in is kept. One tensor at a time is in memory beside the model. Gives
@@ -58,7 +60,7 @@ def write_model(model: PreTrainedModel, base: Path, names: list[str], folder: Pa
 
     Raises Failure (model-mismatch) where a trained weight has no place in those files.
     """
-    values = revert_weight_conversion(model, model.state_dict())
+    values = revert_weight_conversion(model, {name: value.detach() for name, value in trained.items()})
     stored: set[int] = set()
     moved = False
     for name in names:
@@ -75,8 +77,7 @@ def write_model(model: PreTrainedModel, base: Path, names: list[str], folder: Pa
                 moved = moved or not np.array_equal(new, np.frombuffer(old, np.uint8))
                 target.write(new.data)
                 stored.add(values[tensor].data_ptr())
-    trained = {weight.data_ptr() for weight in _trained(model).values()}
-    lost = [name for name, value in values.items() if value.data_ptr() in trained - stored]
+    lost = [name for name, value in values.items() if value.data_ptr() not in stored]
     if lost:
         raise Failure("model-mismatch", f"{len(lost)} weights have no place in the base model's files: {lost[0]}")
     return moved
@@ -99,7 +100,7 @@ def carry(base: Path, names: list[str], template: Mapping[str, Any], folder: Pat
 def write_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """Write the trained weights as they are in memory, under their names there."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = _trained(model)
+    weights = trained_weights(model)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, weight in weights.items():
@@ -117,13 +118,14 @@ def write_checkpoint(model: PreTrainedModel, folder: Path) -> None:
 def read_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """Put the weights of a checkpoint back in place."""
     with safe_open(folder / WEIGHTS_NAME, "pt") as file, torch.no_grad():
-        for name, weight in _trained(model).items():
+        for name, weight in trained_weights(model).items():
             weight.copy_(file.get_tensor(name))
 
 
-def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
-    """The weights that are trained; tied ones once."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+def trained_weights(model: torch.nn.Module, *, every_name: bool = False) -> dict[str, torch.nn.Parameter]:
+    """The weights that are trained, by their names; tied ones once, or under `every_name` that they have."""
+    named = model.named_parameters(remove_duplicate=not every_name)
+    return {name: weight for name, weight in named if weight.requires_grad}
 
 
 def _in_order(header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

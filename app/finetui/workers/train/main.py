@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from . import adapter, machine
+from . import adapter, machine, parallel
 from .checkpoints import Checkpoints, Sealed, best
 from .data import Rows, read_rows
 from .events import Events
@@ -35,6 +35,7 @@ from .record import sync_folder, write_json
 from .results import Adapter, Result, Weights
 from .resume import Start, facts_of, find_start
 from .settings import Lock, read_lock
+from .sharded import Shards
 from .trainer import Steps, TokenTrainer
 
 
@@ -86,6 +87,7 @@ def main() -> int:
         start = find_start(place.resume, place.out / "checkpoints", lock) if place.resume else None
         say_started(lock, place, events, len(rows), start)
         checkpoint = start.checkpoint if start is not None else None
+        parallel.meet(place.rank, place.world_size, lambda failure: say_failed(place, events, failure))
         result = load(lock, place, events)
         trainer = prepare(lock, place, events, result, rows, evaluation, checkpoint, stop)
         stop.waits = True
@@ -103,11 +105,16 @@ def main() -> int:
         failure = explain(error, lock.knobs.lighter() if lock is not None else "")
         step = trainer.state.global_step if trainer is not None else None
         traceback.print_exc()
-        with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
-            events.write("failed", step, cause=failure.cause, detail=failure.detail)
-        print(f"process {place.rank} failed: {failure.cause}: {failure.detail}", file=sys.stderr, flush=True)
+        say_failed(place, events, failure, step)
         return 1
     return 0
+
+
+def say_failed(place: Place, events: Events, failure: Failure, step: int | None = None) -> None:
+    """The last event, and for the other processes, which write none, the last line of the log."""
+    with contextlib.suppress(OSError):  # on a full disk the log, which may be elsewhere, is all that is left
+        events.write("failed", step, cause=failure.cause, detail=failure.detail)
+    print(f"process {place.rank} failed: {failure.cause}: {failure.detail}", file=sys.stderr, flush=True)
 
 
 def find_place() -> Place:
@@ -178,8 +185,10 @@ def load(lock: Lock, place: Place, events: Events) -> Result:
     machine.set_up(lock.knobs)
     machine.be_quiet()
     base = adapter.load_model(place.model, lock)
-    result = Adapter(base, lock) if lock.method == "lora" else Weights(base, place.model, lock)
-    parameters, trainable = result.parameters()
+    result: Result = Adapter(base, lock) if lock.method == "lora" else Weights(base, place.model, lock)
+    if lock.knobs.parallelism == "fsdp2":
+        result = Shards(result, lock.knobs, place.world_size)
+    parameters, trainable = result.counts
     events.write(
         "model_loaded",
         parameters=parameters,
@@ -211,6 +220,7 @@ def prepare(
         checkpoints=Checkpoints(folder, knobs.save_total_limit, knobs.load_best_model_at_end, events),
         start=checkpoint,
         made_with=facts_of(lock),
+        parallelism=knobs.parallelism,
         packed=knobs.packing,
         rehearses=place.rehearses,
         args=arguments(lock, folder, evaluation is not None),
@@ -250,7 +260,7 @@ def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArgumen
         use_cpu=not machine.on_cuda(),
         ddp_backend=None if machine.on_cuda() else "gloo",
         ddp_find_unused_parameters=False,
-        ddp_timeout=1800,
+        ddp_timeout=parallel.TIMEOUT_S,
         save_strategy="steps" if knobs.save_steps else "no",
         save_steps=knobs.save_steps or steps,
         save_total_limit=None,  # pruned by us, once the new one is sealed
@@ -270,13 +280,14 @@ def arguments(lock: Lock, checkpoints: Path, evaluates: bool) -> TrainingArgumen
 
 def finish(lock: Lock, place: Place, events: Events, trainer: TokenTrainer, result: Result) -> None:
     """Check and save the result, and write the record of what came out; the other processes wait."""
+    progress = trainer.progress
+    stopped_early = progress.steps < lock.steps
+    if lock.knobs.load_best_model_at_end and (place.rank == 0 or result.shared):
+        put_best_back(place.out / "checkpoints", progress.steps, result, events)
+    values = result.values()
     if place.rank == 0:
-        progress = trainer.progress
-        stopped_early = progress.steps < lock.steps
-        if lock.knobs.load_best_model_at_end:
-            put_best_back(place.out / "checkpoints", progress.steps, result, events)
         must_move = progress.highest_learning_rate > 0 or not stopped_early
-        digests = save_output(result, place.out / "output", must_move)
+        digests = save_output(result, values, place.out / "output", must_move)
         figures = {
             "steps": progress.steps,
             "final_loss": progress.loss,
@@ -309,13 +320,13 @@ def put_best_back(checkpoints: Path, steps: int, result: Result, events: Events)
     events.write("best", found.step, loss=found.evaluation_loss, path=f"{checkpoints.name}/{found.path.name}")
 
 
-def save_output(result: Result, folder: Path, must_move: bool) -> dict[str, str]:
+def save_output(result: Result, values: dict[str, torch.Tensor], folder: Path, must_move: bool) -> dict[str, str]:
     """Save the result so that the folder appears whole; gives the SHA-256 of each file."""
     part = folder.with_name(f"{folder.name}.part")
     for left in (part, folder):  # by a launch that was killed right here
         shutil.rmtree(left, ignore_errors=True)
     try:
-        digests = result.save(part, must_move=must_move)
+        digests = result.save(values, part, must_move=must_move)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -182,7 +182,7 @@ def _contradictions(lock: Lock) -> list[str]:
     """What the settings ask for that does not go together, or not here."""
     knobs, wrong = lock.knobs, []
     if knobs.parallelism == "fsdp2":
-        wrong.append("parallelism fsdp2 is not in this trainer yet; ddp and single are")
+        wrong += _unshared(knobs)
     if knobs.parallelism == "single" and lock.world_size > 1:
         wrong.append(f"parallelism is single, and the lock has {lock.world_size} processes")
     if knobs.attn_implementation == "flash_attention_2" and knobs.dtype == "float32":
@@ -196,6 +196,20 @@ def _contradictions(lock: Lock) -> list[str]:
     elif knobs.load_best_model_at_end and knobs.save_steps % knobs.eval_steps:
         every = f"save_steps {knobs.save_steps} is no multiple of eval_steps {knobs.eval_steps}"
         wrong.append(f"load_best_model_at_end needs an evaluation of each checkpoint: {every}")
+    return wrong
+
+
+def _unshared(knobs: Knobs) -> list[str]:
+    """What cannot be shared out over processes."""
+    wrong = []
+    if knobs.load_in_8bit:
+        wrong.append("fsdp2 cannot share out weights in 8 bits; 4 bits it can")
+    if knobs.load_in_4bit and knobs.bnb_4bit_quant_storage != knobs.dtype:
+        wrong.append(f"fsdp2 shares out weights in 4 bits where bnb_4bit_quant_storage is the dtype, {knobs.dtype}")
+    if "bit" in knobs.optim:
+        wrong.append(f"fsdp2 cannot share out the states of {knobs.optim}")
+    if knobs.dtype == "float16":
+        wrong.append("fsdp2 does not scale the gradients of float16; bfloat16 needs no scaling")
     return wrong
 
 

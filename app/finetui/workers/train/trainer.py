@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from .apart import check_apart
 from .checkpoints import PREFIX, Checkpoints, Sealed
@@ -23,9 +24,11 @@ from .failure import Failure
 from .loss import check_reached, loss_sum
 from .machine import memory_bytes
 from .order import Order, Remaining, heaviest
+from .parallel import check_wrapped
 from .rehearsal import Attempt, rehearse
 from .results import Result
 from .resume import clear_up
+from .sharded import read_optimizer, write_optimizer
 
 
 @dataclass
@@ -65,6 +68,7 @@ class TokenTrainer(Trainer):
         *,
         start: Sealed | None,
         made_with: dict[str, Any],
+        parallelism: str,
         packed: bool,
         rehearses: bool,
         **kwargs: Any,
@@ -74,6 +78,8 @@ class TokenTrainer(Trainer):
         """
         super().__init__(model=result.model, train_dataset=order, **kwargs)
         self.remove_callback(PrinterCallback)
+        if result.shared:  # made ready, autocast included, but not wrapped once more by accelerate
+            self.accelerator.prepare_model(self.model, evaluation_mode=True)
         self.progress = Progress() if start is None else Progress(**start.facts["progress"])
         self.stopping = False
         self._result = result
@@ -85,6 +91,7 @@ class TokenTrainer(Trainer):
         self._evaluated: tuple[int, float] | None = None
         self._clock = 0.0
         self._stop_asked = stop_asked
+        self._parallelism = parallelism
         self._packed = packed
         self._rehearses = rehearses
 
@@ -98,14 +105,16 @@ class TokenTrainer(Trainer):
     def begin(self) -> None:
         """Try out what would fail later, put back what the checkpoint has beside the weights, and start the clock.
 
-        Raises Failure (resume-mismatch) where the rows would come in another order than before the checkpoint.
+        Raises Failure (resume-mismatch) where the rows would come in another order than before the checkpoint,
+        (not-parallel) where the model is not wrapped as it has to be.
         """
+        check_wrapped(self.model_wrapped, self._parallelism, self.args.world_size)
         self.warm_up()
         start = self._start
         if start is not None:
             if self._order.digest(start.step - 1) != start.facts["order_digest"]:
                 raise Failure("resume-mismatch", f"the rows come in another order than those of {start.path.name}")
-            super()._load_optimizer_and_scheduler(str(start.path))  # not before the trial, which empties its states
+            self._put_states_back(start.path)  # not before the trial, which empties those of the optimizer
             super()._load_scaler(str(start.path))
         self._wait()
         if self.is_world_process_zero():
@@ -155,7 +164,8 @@ class TokenTrainer(Trainer):
         trained = int(self._order.rows.trained[self._order.of_step(self.state.global_step)].sum())
         total = torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(inputs, 1):
-            # Gradients go over to the other processes once, with the last micro batch.
+            # Gradients go over to the other processes once, with the last micro batch; shares of them every time, since
+            # whole ones would have to be kept till then.
             with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
                 part = self.loss_sum(model, self._prepare_inputs(batch)) / trained
                 # Gradients are averaged over processes, so each scales its part of the sum by their number.
@@ -234,8 +244,30 @@ class TokenTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the trained weights for a checkpoint."""
-        if self.args.should_save:
+        if self.args.should_save or self._result.shared:
             self._result.write_checkpoint(Path(output_dir or self.args.output_dir))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """A state that is shared out is written by every process."""
+        if not self._result.shared:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        write_optimizer(Path(output_dir), self.model, self.optimizer.optimizer)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _put_states_back(self, folder: Path) -> None:
+        """Optimizer and scheduler, as they were saved.
+
+        They are read by way of the CPU: transformers reads them onto the device, which on a GPU would hold them twice,
+        and which torch does not know by the name of a process's CPU.
+        """
+        if self._result.shared:
+            read_optimizer(folder, self.model, self.optimizer.optimizer)
+        else:
+            states = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+            self.optimizer.load_state_dict(states)
+        self.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
 
     def _get_output_dir(self, trial: object) -> str:
         """Where transformers lays the parts of a checkpoint."""
