@@ -95,14 +95,14 @@ def prepare_resume(
 
 def _check_ended(run: RunFolder, state: RunState) -> None:
     status = run.status(state)
-    if status in LIVE or not run.is_over(state):
+    if status in LIVE:
         raise FinetuiError(Problem("resume.lives", {"run": run.name, "status": status}), BAD_INPUT)
     if status == FINISHED and result(run)["status"] == FINISHED:
         raise FinetuiError(Problem("resume.finished", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
 
 
 def _await_leftovers(run: RunFolder) -> None:
-    """Wait for processes of the launch before: two trainers in one folder would spoil both."""
+    """Wait for processes of the launch before, its supervisor among them: two in one folder would spoil both."""
     deadline = time.monotonic() + LEFTOVERS_S
     while left := processes.of_run(run.path, [os.getpid()]):
         if time.monotonic() > deadline:
