@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from finetui.cli.common import GpuList, Output, command, option
-from finetui.cli.run_display import show_end, show_run
+from finetui.cli.run_display import show_end, show_next, show_run
 from finetui.core.errors import INTERRUPTED as LEFT
 from finetui.core.knobs import parse_assignments
 from finetui.core.messages import t
@@ -58,5 +58,5 @@ def resume_command(output: Output, run: str, assignments: tuple[str, ...], detac
         return LEFT
     code = show_end(output, found)
     if code == 0 and not found.read().then:
-        output.note(t("runs.next-merge", run=found.name))
+        show_next(output, found)
     return code

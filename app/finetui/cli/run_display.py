@@ -108,6 +108,11 @@ def show_end(output: Output, run: RunFolder, **more: Any) -> int:
     return 0
 
 
+def show_next(output: Output, run: RunFolder) -> None:
+    """Say what comes after a run that has finished: a whole model has nothing to merge."""
+    output.note(t("runs.next", verb="chat" if run.holds_model() else "merge", run=run.name))
+
+
 def describe(event: Event) -> str | None:
     """The line for an event that is no step, or None where it says nothing to a person."""
     match event.name:

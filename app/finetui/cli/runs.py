@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from finetui.cli.common import GpuList, Output, PathWord, command, option
-from finetui.cli.run_display import show_end, show_run
+from finetui.cli.run_display import show_end, show_next, show_run
 from finetui.core.errors import BAD_INPUT, MISMATCH, FinetuiError, Problem, render_warnings
 from finetui.core.errors import INTERRUPTED as LEFT
 from finetui.core.events import last
@@ -66,7 +66,7 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
         return _leave(output, run)
     code = show_end(output, run)
     if code == 0 and not run.read().then:
-        output.note(t("runs.next-merge", run=run.name))
+        show_next(output, run)
     return code
 
 
@@ -109,9 +109,7 @@ def watch_command(output: Output, run: str, price: float | None) -> int:
 
 
 @command("runs")
-@option(
-    "--status", "statuses", type=click.Choice(_SHOWN), metavar="STATUS", multiple=True, help_code="runs.opt-status"
-)
+@option("--status", "statuses", type=click.Choice(_SHOWN), metavar="STATUS", multiple=True, help_code="runs.opt-status")
 def runs_command(output: Output, statuses: tuple[str, ...]) -> int:
     """List all runs, or those of a status."""
     found = [row for run in reversed(list_runs()) if (row := _row(run))["status"] in (statuses or _SHOWN)]
