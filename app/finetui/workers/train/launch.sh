@@ -13,6 +13,12 @@
 #   FINETUI_RESUME      newest: go on from the newest complete checkpoint of OUT, or from the beginning where there is
 #                       none; or the folder of a checkpoint in OUT/checkpoints
 #   FINETUI_CHANGES     settings of memory and speed for a training that goes on, as JSON: {"per_device_train_batch_size": 1}
+#   NNODES              so many machines share the training's processes (default: 1); on each of them launch.sh is started,
+#                       with the same bundle and model, and with NODE_RANK and MASTER
+#   NODE_RANK           the number of this machine, from 0; number 0 writes events and result
+#   MASTER              HOST:PORT of number 0, as all of them reach it; the port is a free one
+#   FINETUI_NODES_S     how long the machines wait for each other      (default: 600 seconds)
+#   FINETUI_MEET_S      how long the processes may take to find each other before the model loads  (default: 120 seconds)
 #   FINETUI_REHEARSE    1 tries the largest micro batches out before the first step, 0 does not (default: 1 on a GPU)
 #
 # Exit codes: 0 done; 1 the training failed, and the last line of the events says why; 2 MODEL or OUT is not usable;
@@ -61,6 +67,15 @@ case ${FINETUI_RESUME:-} in
     "" | newest) ;;
     *) FINETUI_RESUME=$(absolute "$FINETUI_RESUME") && export FINETUI_RESUME ;;
 esac
+together=(--standalone)
+if [ "${NNODES:-1}" -gt 1 ]; then
+    [ $((NPROC % NNODES)) -eq 0 ] || refuse 2 "$NNODES machines cannot share the $NPROC processes of the lock evenly"
+    [ "${NODE_RANK:--1}" -ge 0 ] && [ "$NODE_RANK" -lt "$NNODES" ] || refuse 2 "set NODE_RANK to this machine's number: 0 to $((NNODES - 1))"
+    [[ ${MASTER:-} =~ ^.+:[0-9]+$ ]] || refuse 2 "set MASTER to HOST:PORT of machine 0"
+    NPROC=$((NPROC / NNODES))
+    together=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --master-addr "${MASTER%:*}" --master-port "${MASTER##*:}")
+    export NNODES NODE_RANK MASTER
+fi
 mkdir -p -- "$OUT"
 
 export MODEL DATA OUT FINETUI_EVENTS
@@ -70,4 +85,4 @@ unset PYTHONSAFEPATH  # train/ is found from the folder of this file
 # Each of these chooses other arithmetic, and with it other bits.
 unset ATEN_CPU_CAPABILITY DNNL_MAX_CPU_ISA MKL_CBWR MKL_ENABLE_INSTRUCTIONS MKL_NUM_THREADS ONEDNN_MAX_CPU_ISA
 cd -- "$here"
-exec "$PYTHON" -m train.start --standalone --max-restarts 0 --nproc-per-node "$NPROC" -m train.main
+exec "$PYTHON" -m train.start "${together[@]}" --max-restarts 0 --nproc-per-node "$NPROC" -m train.main

@@ -46,6 +46,7 @@ class Shards:
         """
         first, whole = torch.distributed.get_rank() == 0, {}
         made: dict[int, torch.Tensor] = {}
+        self.model.reshard()
         for name, weight in self.model.named_parameters(remove_duplicate=False):
             if not weight.requires_grad:
                 continue
@@ -81,11 +82,13 @@ def shard(model: torch.nn.Module, knobs: Knobs, world_size: int) -> None:
 
 def write_optimizer(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Each process its share of the optimizer's state."""
+    model.reshard()
     checkpoint.save({OPTIMIZER: get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / OPTIMIZER)
 
 
 def read_optimizer(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put it back."""
+    model.reshard()
     state = {OPTIMIZER: get_optimizer_state_dict(model, optimizer)}
     checkpoint.load(state, checkpoint_id=folder / OPTIMIZER)
     set_optimizer_state_dict(model, optimizer, state[OPTIMIZER])
@@ -111,4 +114,6 @@ def _keep_scales(model: torch.nn.Module) -> None:
 
 
 def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """This process's shares of the trained weights; after an evaluation, embedding and output are still whole."""
+    model.reshard()
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

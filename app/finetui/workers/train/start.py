@@ -17,7 +17,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser
 from torch.distributed.run import main as run
 
-from .failure import INTERRUPTED_EXIT_CODE
+from .events import Events
+from .failure import INTERRUPTED_EXIT_CODE, Failure
+from .nodes import Node
 
 _SIGNALS = "--signals-to-handle"
 _HEARD = ("SIGINT", "SIGHUP", "SIGQUIT")
@@ -34,6 +36,14 @@ def main() -> int:
         arguments = [_SIGNALS, ",".join(heard), *arguments]
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _hand_on)
+    node = Node.from_environment()
+    try:
+        store = node.meet(Path.cwd()) if node is not None else None  # noqa: F841  # kept as long as the training
+    except Failure as failure:
+        _say_failed(failure, first=node.number == 0)
+        return 1
+    if node is not None:
+        node.choose_interface()
     try:
         run(arguments)
     except ChildFailedError as error:
@@ -41,6 +51,13 @@ def main() -> int:
             raise
         return INTERRUPTED_EXIT_CODE
     return 0
+
+
+def _say_failed(failure: Failure, *, first: bool) -> None:
+    Events(Path(os.environ["FINETUI_EVENTS"]) if first else None).write(
+        "failed", cause=failure.cause, detail=failure.detail
+    )
+    print(f"{failure.cause}: {failure.detail}", file=sys.stderr, flush=True)
 
 
 def _hand_on(*_: object) -> None:

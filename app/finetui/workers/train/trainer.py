@@ -183,7 +183,10 @@ class TokenTrainer(Trainer):
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Loss over the evaluation rows: sum over their trained tokens by their number."""
         total = torch.zeros((), dtype=torch.float64)
-        for rows in self._evaluation_batches()[self.args.process_index :: self.args.world_size]:
+        batches = self._evaluation_batches()
+        # Blanks, so that every process has as many: a layer that is shared out is gathered by all of them together.
+        batches += [[len(self.eval_dataset)]] * (-len(batches) % self.args.world_size)
+        for rows in batches[self.args.process_index :: self.args.world_size]:
             total += self._score(self._padded(rows))
         loss = self._sum_over_processes(total)[0] / int(self.eval_dataset.trained.sum())
         if math.isfinite(loss):  # else it is not comparable with any other
