@@ -31,6 +31,9 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
     "fsdp2-packed-states": (
         "lora-3090", ("parallelism=fsdp2", "optim=paged_adamw_8bit"), {"gpus": "rtx3090:2"}, "paged_adamw_8bit"
     ),
+    "fsdp2-float16": (
+        "lora-3090", ("parallelism=fsdp2", "dtype=float16"), {"gpus": "rtx3090:2"}, "dtype is float16"
+    ),
     "fsdp2-alone": ("qlora-3090x2", (), {"gpus": "rtx3090"}, "one process"),
     "fsdp2-cpu": ("qlora-3090x2", ("nproc_per_node=2",), {}, "no GPU"),
     "single-of-many": ("lora-3090", ("parallelism=single",), {"gpus": "rtx3090:2"}, "2 processes"),
@@ -72,13 +75,13 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
 PLANNED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
     "packed-checkpoint-lora": ("lora-3090", (), {"config": GPTQ}, "gptq"),
     "no-trainer": ("dpo-lora", (), {}, "stage dpo"),
-    "no-sharding": ("qlora-3090x2", (), {"gpus": "rtx3090:2"}, "fsdp2"),
     "no-class": ("lora-3090", (), {"config": {"model_type": "baichuan"}}, "baichuan"),
     "no-text-class": (
         "lora-3090", (), {"config": {"model_type": "qwen2_5_vl", "text_config": dict(QWEN7B)}}, "qwen2_5_vl"
     ),
 }  # fmt: skip
 WARNED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
+    "fsdp2-unproven": ("qlora-3090x2", (), {"gpus": "rtx3090:2"}, "has not been run yet"),
     "low-rate": ("lora-3090", ("learning_rate=1e-5",), {}, "learning_rate 1e-05 is low for LoRA"),
     "high-rate": ("lora-3090", ("learning_rate=2e-3",), {}, "0.002"),
     "high-rate-full": ("full-a100x4", ("learning_rate=1e-3",), {"gpus": "b200"}, "0.001"),

@@ -159,6 +159,7 @@ def _parallelism(choices: Mapping[str, Choice], device: Device, count: int) -> t
         return ("single",)
     values = {name: choice.value for name, choice in choices.items()}
     shards = device.kind is not None and not values.get("load_in_8bit") and "bit" not in str(values["optim"])
+    shards = shards and values.get("dtype") != "float16"
     return ("ddp", "fsdp2") if shards else ("ddp",)
 
 
