@@ -75,7 +75,7 @@ def test_the_nearest_comes_first(tmp_path: Path) -> None:
         "plan.way-length-blind",
         "plan.way-gpu",
     ]
-    assert lora.ways_out[2].words == ("--gpu", "rtx5090")  # the smallest card that is larger and takes it
+    assert lora.ways_out[2].words == ("--gpu", "rtx3090:2")  # one more of the same card, the model shared out
 
 
 def test_a_change_of_recipe_keeps_the_rows_and_leaves_the_old_methods_settings(tmp_path: Path) -> None:
