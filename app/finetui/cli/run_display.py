@@ -117,7 +117,9 @@ def describe(event: Event) -> str | None:
     """The line for an event that is no step, or None where it says nothing to a person."""
     match event.name:
         case "started":
-            return t("runs.loading", **{key: event[key] for key in ("world_size", "device", "steps")})
+            facts = {key: event[key] for key in ("world_size", "device", "steps")}
+            reached = event.facts.get("resumed_from")
+            return t("resume.resumed-line", step=reached, **facts) if reached else t("runs.loading", **facts)
         case "model_loaded":
             return t("runs.loaded", trainable=event["trainable_parameters"])
         case "evaluation":

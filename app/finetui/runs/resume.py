@@ -69,7 +69,7 @@ def prepare_resume(
         raise FinetuiError(Problem("resume.old-trainer", {"run": run.name, "bundle": state.bundle}), BAD_INPUT)
     check_trust(bundle, trust)
     follows = check_then(then, bundle.lock)
-    changed = _changes(state, bundle.lock, changes or {})
+    changed = allowed_changes(state.changes, bundle.lock, changes or {})
     folder = locked_model(bundle, model or _present(state.model), on_progress)
     interpreter = jobs.interpreter(python or state.python)
     jobs.run("environment", {"more": packages_of(bundle.lock)}, python=interpreter)
@@ -153,8 +153,8 @@ def _facts_of(lock: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changes(state: RunState, lock: Mapping[str, Any], asked: Mapping[str, Value]) -> dict[str, Value]:
-    """All settings that hold in place of the lock's: those of earlier launches and `asked`, rows of a step kept.
+def allowed_changes(earlier: str, lock: Mapping[str, Any], asked: Mapping[str, Value]) -> dict[str, Value]:
+    """All settings that hold in place of the lock's: `earlier` ones (JSON) and `asked`, rows of a step kept.
 
     Raises FinetuiError (exit 2) with every setting that would change the result, or makes no whole step.
     """
@@ -163,7 +163,7 @@ def _changes(state: RunState, lock: Mapping[str, Any], asked: Mapping[str, Value
     if wrong := [name for name in asked if name not in free]:
         names = ", ".join(sorted(free))
         raise FinetuiError([Problem("resume.fixed-knob", {"knob": name, "free": names}) for name in wrong], USAGE)
-    changes: dict[str, Value] = {**json.loads(state.changes or "{}"), **asked}
+    changes: dict[str, Value] = {**json.loads(earlier or "{}"), **asked}
     held = {name: knob["value"] for name, knob in training.items()} | changes
     micro = held["per_device_train_batch_size"] * lock["world_size"]
     if "per_device_train_batch_size" in asked and "gradient_accumulation_steps" not in asked:
