@@ -154,4 +154,4 @@ def test_launch_leaves_an_earlier_run_alone(trainee: Trainee, tmp_path: Path) ->
     (out / "done.json").write_text(json.dumps({"v": 1}))
     done = trainee.launch(out)
     assert done.returncode == 2
-    assert "already holds a run" in done.stderr
+    assert "OUT holds a run that has ended" in done.stderr
