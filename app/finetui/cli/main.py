@@ -105,14 +105,20 @@ class Verbs(click.Group):
 @click.command(cls=Verbs, invoke_without_command=True, no_args_is_help=False)
 @option("--lang", type=click.Choice(LANGUAGES), help_code="cli.opt-lang")
 @option("--version", is_flag=True, help_code="cli.opt-version")
+@option("--no-mouse", is_flag=True, help_code="cli.opt-no-mouse")
+@option("--plain", is_flag=True, help_code="cli.opt-plain")
 @click.pass_context
-def finetui(ctx: click.Context, lang: str | None, version: bool) -> int:
-    """The whole program."""
+def finetui(ctx: click.Context, lang: str | None, version: bool, no_mouse: bool, plain: bool) -> int:
+    """The whole program: the app where no command is named and stdout is a terminal."""
     if lang:
         set_language(lang)
     if version:
         print(f"finetui {__version__}")
     elif ctx.invoked_subcommand is None:
+        if sys.stdout.isatty() and not plain:
+            from finetui.app.opening import open_app
+
+            return open_app(mouse=not no_mouse)
         print(ctx.get_help())
     return 0
 

@@ -75,3 +75,20 @@ def _chosen(content: mmap.mmap, end: int) -> set[int]:
 def _start_of(content: mmap.mmap, place: int) -> int:
     """Where the line begins that this byte is in."""
     return content.rfind(b"\n", 0, place) + 1
+
+
+def glimpse(path: Path, name: str, points: int) -> list[Event]:
+    """Events of one name at even distances in a file, in a handful of reads however long it is."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return []
+    with stream:
+        size = stream.seek(0, 2)
+        if size == 0:
+            return []
+        with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+            starts = sorted({_start_of(content, end * point // points) for point in range(points)})
+            lines = (content[start : content.find(b"\n", start) + 1] for start in starts)
+            return [event for line in lines if (event := parse(line)) is not None and event.name == name]

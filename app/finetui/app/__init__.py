@@ -1,0 +1,1 @@
+"""The app: screens that draw what the rooms below know; it decides nothing itself."""

@@ -1,0 +1,89 @@
+"""What the app consists of: its screens, and every action with its key.
+
+A screen is added by a line in SCREENS and, where it has keys of its own, an entry in ACTIONS. An action is declared
+once: footer, palette, help and `keys.toml` all take it from here; its words are `app.key-NAME` (a word or two, for the
+footer) and `app.tip-NAME` (a sentence).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from finetui.app.screens.room import Room
+
+SCREENS: Mapping[str, str] = {
+    "home": "finetui.app.screens.home:Home",
+    "monitor": "finetui.app.screens.monitor:Monitor",
+}
+"""Each screen by its name: the module and the class, a Room."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that a key does."""
+
+    name: str
+    """Unique: names its words and its line in `keys.toml`."""
+    keys: str
+    """The keys unless `keys.toml` says otherwise, joined by commas, the one shown first."""
+    does: str
+    """The method `action_…` of the screen or widget that it is bound in, with arguments as Textual writes them."""
+    shown: bool = True
+    """Whether the footer has it; the palette and the help always do."""
+    always: bool = False
+    """Whether it also works while a field takes the keys. Only for keys that no field wants."""
+
+
+ACTIONS: Mapping[str, tuple[Action, ...]] = {
+    "app": (
+        Action("help", "f1", "help", always=True),
+        Action("palette", "f2,ctrl+p", "palette", always=True),
+        Action("language", "f3", "next_language", shown=False, always=True),
+        Action("theme", "f4", "next_theme", shown=False, always=True),
+        Action("quit", "f10,q", "quit"),
+    ),
+    "room": (Action("back", "escape", "back"),),
+    "list": (Action("choose", "enter", "select"),),
+    "home": (
+        Action("new", "n,f5", "app.open('wizard')"),
+        Action("chat", "c", "app.open('chat')"),
+        Action("refresh", "r", "refresh", shown=False),
+    ),
+}
+"""The actions of each place."""
+
+
+def bindings(place: str) -> list[Any]:
+    """The BINDINGS of a screen or widget."""
+    return [
+        Binding(
+            action.keys,
+            action.does,
+            f"app.key-{action.name}",
+            tooltip=f"app.tip-{action.name}",
+            show=action.shown,
+            priority=action.always,
+            id=action.name,
+        )
+        for action in ACTIONS[place]
+    ]
+
+
+def names() -> frozenset[str]:
+    """The names of all actions."""
+    return frozenset(action.name for place in ACTIONS.values() for action in place)
+
+
+def make(name: str, *arguments: Any, **options: Any) -> Room:
+    """A new screen of this name.
+
+    Raises KeyError where there is none.
+    """
+    module, _, kind = SCREENS[name].partition(":")
+    return cast("Room", getattr(importlib.import_module(module), kind)(*arguments, **options))

@@ -1,0 +1,1 @@
+"""One screen a file; `registry.py` names them, and each is imported when it is first opened."""

@@ -1,0 +1,163 @@
+"""Home: this machine, the last runs, the bundles; and what to press where there is nothing yet."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+
+from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, last_runs, machine_facts
+from finetui.app.registry import bindings
+from finetui.app.screens.room import Room
+from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.lines import Lines
+from finetui.app.widgets.spoken import Words
+from finetui.core.messages import t
+from finetui.core.text import one_line
+
+_LIVE = frozenset({"queued", "starting", "running"})
+_STYLES = {"running": "$success", "starting": "$success", "failed": "$error", "interrupted": "$warning"}
+_AGAIN_S = 2.0
+
+
+class Home(Room):
+    """The first screen."""
+
+    NAME = "home"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("home")
+    DEFAULT_CSS = """
+    Home #machine { padding: 0 1; margin: 1 0; }
+    Home .heading { color: $primary; text-style: bold; padding: 0 1; }
+    Home #runs { height: auto; max-height: 60%; }
+    Home #no-runs, Home #begin { padding: 0 1; display: none; }
+    Home #bundles-heading { margin-top: 1; display: none; }
+    Home #bundles { height: 1fr; display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine: MachineFacts | None = None
+        self._runs: list[RunRow] | None = None
+        self._bundles: list[BundleRow] | None = None
+
+    def body(self) -> ComposeResult:
+        """Facts, runs, bundles."""
+        yield Lines(id="machine")
+        yield Words("app.home-runs", classes="heading")
+        yield Choices(id="runs")
+        yield Words("app.home-no-runs", id="no-runs")
+        yield Words("app.home-begin", id="begin")
+        yield Words("app.home-bundles", classes="heading", id="bundles-heading")
+        yield Choices(id="bundles")
+
+    def on_mount(self) -> None:
+        """Look around once the first picture stands; live runs are looked at again."""
+        super().on_mount()
+        self.query_one("#runs").focus()
+        self.call_after_refresh(self.action_refresh)
+        self.set_interval(_AGAIN_S, self._again)
+
+    def on_screen_resume(self) -> None:
+        """Another screen may have changed what there is."""
+        if self._runs is not None:
+            self.action_refresh()
+
+    def action_refresh(self) -> None:
+        """Read everything again."""
+        self.run_worker(self._look_at_files, thread=True, group="files", exclusive=True)
+        self.run_worker(self._look_at_machine, thread=True, group="machine", exclusive=True)
+
+    def _again(self) -> None:
+        if self.is_current and any(run.status in _LIVE for run in self._runs or ()):
+            self.run_worker(self._look_at_files, thread=True, group="files", exclusive=True)
+
+    def _look_at_files(self) -> None:
+        self.app.call_from_thread(partial(self._show_files, last_runs(), bundles()))
+
+    def _look_at_machine(self) -> None:
+        self.app.call_from_thread(partial(self._show_machine, machine_facts()))
+
+    def _show_files(self, runs: list[RunRow], found: list[BundleRow]) -> None:
+        self._runs, self._bundles = runs, found
+        self.speak()
+
+    def _show_machine(self, machine: MachineFacts) -> None:
+        self._machine = machine
+        self.speak()
+
+    def on_resize(self) -> None:
+        """Names get what room there is."""
+        self.speak()
+
+    def speak(self) -> None:
+        """Everything that is known, in the language in force."""
+        self.query_one("#machine", Lines).show(_machine_lines(self._machine))
+        width = self.size.width - 2
+        runs = self._runs or []
+        self.query_one("#runs", Choices).offer([(str(run.folder), _run_line(run, width)) for run in runs])
+        none = self._runs is not None and not runs
+        self.query_one("#runs").display = not none
+        for part in ("#no-runs", "#begin"):
+            self.query_one(part).display = none
+        found = self._bundles or []
+        self.query_one("#bundles", Choices).offer([(str(each.folder), _bundle_line(each, width)) for each in found])
+        for part in ("#bundles", "#bundles-heading"):
+            self.query_one(part).display = bool(found)
+
+    @on(OptionList.OptionSelected, "#runs")
+    def _open_run(self, event: OptionList.OptionSelected) -> None:
+        if event.option_id:
+            self.finetui.open("monitor", Path(event.option_id))
+
+
+def _machine_lines(machine: MachineFacts | None) -> list[Content | str]:
+    from finetui.recipes.resolve.figures import gib
+
+    if machine is None:
+        return [t("app.home-looking")]
+    lines: list[Content | str] = [
+        t(
+            "app.home-gpu",
+            index=gpu.index,
+            name=one_line(gpu.name),
+            free=gib(gpu.free_bytes),
+            total=gib(gpu.total_bytes),
+        )
+        for gpu in machine.gpus
+    ]
+    facts = {"cpu": one_line(machine.cpu), "cores": machine.cores, "ram": gib(machine.ram_bytes)}
+    lines.append(t("app.home-cpu" if lines else "app.home-only-cpu", **facts))
+    lines.append(t("app.home-disk", free=gib(machine.disk_free_bytes), folder=one_line(str(machine.folder))))
+    return lines
+
+
+def _run_line(run: RunRow, width: int) -> Content:
+    from finetui.runs.figures import short_number, sparkline
+
+    status = t(f"runs.status-{'running' if run.status == 'starting' else run.status}")
+    figures = f"{run.step}/{run.steps}".rjust(11) + short_number(run.loss, ".4f").rjust(9)
+    room = max(12, width - 12 - cell_len(figures) - 16)
+    spark = sparkline(run.losses, 14)
+    return Content.assemble(
+        set_cell_size(one_line(run.name), min(room, 44)),
+        "  ",
+        (set_cell_size(status, 10), _STYLES.get(run.status, "$text-muted")),
+        figures,
+        "  ",
+        (spark, "$primary"),
+    )
+
+
+def _bundle_line(bundle: BundleRow, width: int) -> Content:
+    room = max(12, min(44, width - 36))
+    what = f"{bundle.stage} {bundle.method}"
+    return Content.assemble(
+        set_cell_size(one_line(bundle.name), room), "  ", (what.ljust(14), "$text-muted"), one_line(bundle.model, 40)
+    )

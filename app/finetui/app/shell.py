@@ -1,0 +1,176 @@
+"""The app itself: looks, language, keys, help, palette, and how it ends; its screens are in `registry.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.filter import LineFilter, NoColor
+from textual.screen import Screen
+
+from finetui.app.filters import Ascii, Harmless
+from finetui.app.registry import SCREENS, bindings, make, names
+from finetui.app.screens.room import Room
+from finetui.app.taste import Taste, keep_taste, read_keys, read_taste
+from finetui.app.themes import PLAIN, THEMES, first_theme
+from finetui.core.errors import FinetuiError, Problem, render
+from finetui.core.messages import LANGUAGES, language, set_language, t
+
+_ON_KEYBOARDS = {"escape": "Esc", "esc": "Esc", "enter": "Enter", "tab": "Tab", "space": "Space", "⏎": "Enter"}
+
+
+class FinetuiApp(App[int]):
+    """finetui on a whole terminal."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = bindings("app")
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    Toast { max-width: 90%; }
+    #title { height: 1; background: $panel; }
+    """
+
+    def __init__(self, *, theme: str | None = None, ascii_only: bool = False, first: Room | None = None) -> None:
+        super().__init__()
+        self._no_colour = NoColor()
+        self._harmless: list[LineFilter] = [Harmless(), *([Ascii()] if ascii_only else [])]
+        self.ascii_only = ascii_only
+        """Whether nothing beyond ASCII may be drawn."""
+        self.crash: Exception | None = None
+        """What ended the app though it should not have."""
+        self._first = first
+        taste = read_taste()
+        for each in THEMES.values():
+            self.register_theme(each)
+        colours = 256 if self.console.color_system in ("256", "truecolor") else 16
+        self.theme = theme or first_theme(taste.theme, os.environ, colours)
+
+    def get_default_screen(self) -> Screen[Any]:
+        """Home, or the screen that it was opened with."""
+        return self._first or make("home")
+
+    async def on_load(self) -> None:
+        """Before anything is drawn: the keys, and what to do when the line is cut."""
+        self._listen()
+        keys, self._key_problems = read_keys(names())
+        self.set_keymap(keys)
+
+    def on_mount(self) -> None:
+        """Say what is wrong with the keys that were chosen."""
+        if self._key_problems:
+            self.warn(*self._key_problems)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Everything that each line goes through on its way to the terminal."""
+        colourless = [self._no_colour] if self.theme == PLAIN else []
+        return [*super().get_line_filters(), *colourless, *self._harmless]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that leads to a screen that is not there is none."""
+        return action != "open" or parameters[0] in SCREENS
+
+    def get_key_display(self, binding: Binding) -> str:
+        """A key as it is written on keyboards."""
+        shown = super().get_key_display(binding)
+        return _ON_KEYBOARDS.get(shown, shown.upper() if shown[:1] == "f" and shown[1:].isdigit() else shown)
+
+    # ---- language, looks
+
+    def speak(self, lang: str) -> None:
+        """Say everything in another language from now on."""
+        set_language(lang)
+        self._keep()
+        for screen in self.screen_stack:
+            if isinstance(screen, Room):
+                screen.speak_all()
+
+    def look(self, theme: str) -> None:
+        """Look otherwise from now on."""
+        self.theme = theme
+        self._keep()
+
+    def _keep(self) -> None:
+        with contextlib.suppress(OSError):  # a home that cannot be written costs no more than the choice
+            keep_taste(Taste(self.theme, language()))
+
+    def action_next_language(self) -> None:
+        """The other language."""
+        self.speak(LANGUAGES[(LANGUAGES.index(language()) + 1) % len(LANGUAGES)])
+
+    def action_next_theme(self) -> None:
+        """The next of the themes."""
+        order = list(THEMES)
+        self.look(order[(order.index(self.theme) + 1) % len(order)])
+
+    # ---- ways
+
+    def open(self, name: str, *arguments: Any, **options: Any) -> None:
+        """Open a screen of the registry in front of this one."""
+        self.push_screen(make(name, *arguments, **options))
+
+    def action_open(self, name: str) -> None:
+        """The same by a key."""
+        self.open(name)
+
+    def action_help(self) -> None:
+        """Explain what has the focus, and every key."""
+        from finetui.app.screens.help import Help
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help(self.screen))
+
+    def action_palette(self) -> None:
+        """Every action by its name."""
+        from finetui.app.screens.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(self.screen), self._command)
+
+    def _command(self, command: str | None) -> None:
+        """Do what was chosen in the palette."""
+        what, _, name = (command or "").partition(":")
+        if what == "key":
+            self.simulate_key(name)
+        elif what == "theme":
+            self.look(name)
+        elif what == "language":
+            self.speak(name)
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C with nothing to copy: it is not how one leaves."""
+        self.notify(t("app.hint-quit"), markup=False)
+
+    async def action_quit(self) -> None:
+        """Leave; runs go on."""
+        self.exit(0)
+
+    # ---- what goes wrong
+
+    def warn(self, *problems: Problem) -> None:
+        """Say in a corner what is wrong."""
+        self.notify(render(problems), severity="warning", markup=False, timeout=12)
+
+    def refuse(self, error: FinetuiError) -> None:
+        """Show why something cannot be done, in the words of the command line."""
+        from finetui.app.screens.told import Told
+
+        self.push_screen(Told(t("app.title-refused"), render(error.problems)))
+
+    def _listen(self) -> None:
+        """A closed line or SIGTERM ends the app as tidily as a key does; runs are in sessions of their own."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: a test's own loop
+                    loop.add_signal_handler(number, self.exit, None, 128 + number)
+
+    def _fatal_error(self) -> None:
+        """Textual would print the traceback with every local value: data and tokens. The caller says it in a line."""
+        self.crash = self._exception
+        self._close_messages_no_wait()

@@ -1,0 +1,1 @@
+"""Small things that screens are made of, each of them usable in any screen."""
