@@ -13,6 +13,7 @@ from finetui.bundles.plan import LockPlan, bundle_name
 from finetui.core import home, jobs
 from finetui.core.encode import Template, load_template, load_tokenizer
 from finetui.core.errors import MACHINE, FinetuiError, Problem, ShellWords
+from finetui.core.figures import gib
 from finetui.core.jobs import Progress
 from finetui.core.knobs import Value, locked_under, parse_assignments
 from finetui.data.choose.choosing import Choosing
@@ -30,7 +31,6 @@ from finetui.models.identify import TOKENIZERS, identify
 from finetui.models.outline import Outline, outline
 from finetui.recipes.recipe import Recipe, load_recipe
 from finetui.recipes.resolve import Plan, Request, Settings, Tokens, resolve
-from finetui.recipes.resolve.figures import gib
 from finetui.recipes.resolve.measure import Remembered, estimated, measured
 from finetui.recipes.resolve.packages import ASKED, installed
 from finetui.recipes.stages import read_for, serves

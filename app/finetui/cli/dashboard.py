@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetui.core.figures import gib
 from finetui.core.messages import t
-from finetui.recipes.resolve.figures import gib
 from finetui.runs.figures import short_duration, short_number, sparkline
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History, smoothed

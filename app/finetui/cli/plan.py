@@ -46,9 +46,9 @@ def plan_command(
     """Plan, print it, and exit 5 where it does not fit, be it by prediction or because memory ran out in a trial."""
     from finetui.cli.plan_view import show
     from finetui.cli.stages import Stages
+    from finetui.core.figures import gib
     from finetui.core.messages import t
     from finetui.draft import Draft
-    from finetui.recipes.resolve.figures import gib
     from finetui.trying import checked
     from finetui.wizard import plan
 

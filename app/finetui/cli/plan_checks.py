@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from finetui.cli.hanging import print_hanging
+from finetui.core.figures import duration, gib
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.hardware.memory.traced import Trace
 from finetui.hardware.memory.tried import Tried
 from finetui.recipes.resolve import Plan
-from finetui.recipes.resolve.figures import duration, gib
 
 _DETAIL = 200
 

@@ -13,12 +13,12 @@ from finetui.cli.hanging import padded, print_hanging
 from finetui.cli.plan_checks import show_checks
 from finetui.cli.plan_settings import print_settings
 from finetui.core.errors import render_warnings
+from finetui.core.figures import duration, gib
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.draft import Draft
 from finetui.hardware.memory.predict import Prediction
 from finetui.recipes.resolve import Plan
-from finetui.recipes.resolve.figures import duration, gib
 from finetui.recipes.resolve.plan import ESTIMATED, SLOW
 
 _BAR = 44

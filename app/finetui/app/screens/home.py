@@ -118,7 +118,7 @@ class Home(Room):
 
 
 def _machine_lines(machine: MachineFacts | None) -> list[Content | str]:
-    from finetui.recipes.resolve.figures import gib
+    from finetui.core.figures import gib
 
     if machine is None:
         return [t("app.home-looking")]

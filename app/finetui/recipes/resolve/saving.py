@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from finetui.core.figures import duration, gib, round_number
 from finetui.data.profile.lengths import total
 from finetui.hardware.memory.state import state
-from finetui.recipes.resolve.figures import duration, gib, round_number
 from finetui.recipes.resolve.layout import Fitted, Frame
 from finetui.recipes.resolve.request import Request
 from finetui.recipes.resolve.settings import Choice

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from finetui.core.figures import gib
 from finetui.core.knobs import Value, knobs
 from finetui.hardware.memory.job import Job
 from finetui.hardware.memory.predict import Prediction
 from finetui.models.outline import Outline
 from finetui.recipes.resolve import derive, explain
 from finetui.recipes.resolve.device import Device, device_of
-from finetui.recipes.resolve.figures import gib
 from finetui.recipes.resolve.layout import Fitted, Frame, Open, fit, micro_batches
 from finetui.recipes.resolve.request import Request
 from finetui.recipes.resolve.saving import Saving, saving
