@@ -92,6 +92,9 @@ def show_end(output: Output, run: RunFolder, **more: Any) -> int:
     if outcome["status"] != FINISHED:
         output.note(render([problem(run, outcome)]))
         return JOB_FAILED
+    if rank := run.read().node_rank:
+        output.data(t("nodes.finished", run=run.name, rank=rank))
+        return 0
     facts = {
         "run": run.name,
         "steps": outcome["steps"],

@@ -38,6 +38,9 @@ _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
 @option("--gpus", type=GpuList(), metavar="LIST", help_code="cli.opt-gpus")
 @option("--trust", metavar="ID", help_code="runs.opt-trust")
 @option("--wait", is_flag=True, help_code="runs.opt-wait")
+@option("--nodes", type=click.IntRange(1), metavar="N", help_code="nodes.opt-nodes")
+@option("--node-rank", type=click.IntRange(0), metavar="K", help_code="nodes.opt-node-rank")
+@option("--master", metavar="HOST:PORT", help_code="nodes.opt-master")
 @option("--then", metavar="LIST", help_code="runs.opt-then")
 @option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
 @option("--track", metavar="LIST", help_code="tracking.opt-track")
@@ -49,6 +52,8 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
         launch(run)
         facts = {"run": run.name, "pid": run.read().pid, "folder": str(run.path)}
         output.note(t("runs.started", **facts))
+        if (state := run.read()).node_rank:
+            output.note(t("nodes.follows", rank=state.node_rank, count=state.nodes, master=state.master))
         for line in announcement(run):
             output.note(line)
         if detach and run.status() == QUEUED:

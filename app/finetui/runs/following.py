@@ -47,8 +47,12 @@ def follow_log(run: RunFolder, poll_s: float = _POLL_S) -> Iterator[str]:
 
 
 def wait_for_training(run: RunFolder) -> bool:
-    """Wait until the trainer has said its first word; False where the run ended without one."""
-    return any(event.name == "started" for event in follow(run))
+    """Wait until the trainer has said its first word; False where the run ended without one.
+
+    Of several machines only the first hears the trainer: on the others it is the supervisor's word.
+    """
+    first = "supervisor" if run.read().node_rank else "started"
+    return any(event.name == first for event in follow(run))
 
 
 class _Over:

@@ -26,6 +26,7 @@ from finetui.models.identify import identify
 from finetui.runs import processes, queue
 from finetui.runs.after import check_then
 from finetui.runs.folder import RunFolder, create
+from finetui.runs.nodes import check_nodes
 from finetui.runs.outcome import last_words
 from finetui.runs.state import FAILED, RunState
 from finetui.runs.tracking import check_track
@@ -56,6 +57,9 @@ def prepare(
     kind: str = "run",
     trust: str | None = None,
     wait: bool = False,
+    nodes: int | None = None,
+    node_rank: int | None = None,
+    master: str | None = None,
     then: str | None = None,
     on_finish: str | None = None,
     track: str | None = None,
@@ -67,11 +71,12 @@ def prepare(
     """Check all that a run depends on, and make its folder, with its claims on GPUs or its place in the queue.
 
     Raises FinetuiError: exit 4 for a bundle or a model that is not what was locked, 3 for a bundle that needs trust or
-    a model that is not found, 2 for a verb that cannot follow, 5 where the interpreter lacks a package, a GPU is not
-    there or in use (and `wait` is false), or the disk is full.
+    a model that is not found, 2 for what cannot follow and machines that do not fit the lock, 5 where the interpreter
+    lacks a package, a GPU is not there or in use (and `wait` is false), or the disk is full.
     """
     found = Bundle.load(bundle)
     follows = check_then(then, found.lock)
+    place = check_nodes(nodes, node_rank, master, found.lock, follows=bool(follows))
     check_unchanged(found)
     check_trust(found, trust)
     folder = locked_model(found, model, on_progress)
@@ -92,6 +97,9 @@ def prepare(
         kind=kind,
         gpus=gpus,
         stop_after=stop_after,
+        nodes=place.count,
+        node_rank=place.rank,
+        master=place.master,
         then=follows,
         on_finish=on_finish,
         track=tracked,

@@ -1,7 +1,8 @@
 """How a run ended, judged by what is on disk: never a success without `done.json` and the very files it names.
 
 Causes of a failure are stable codes. The trainer's own: `nan adapter-never-moved world-size processes not-parallel
-bundle-mismatch out-of-memory data-mismatch model-mismatch disk-full error`; the supervisor's: `killed no-record output-mismatch supervisor`.
+bundle-mismatch out-of-memory data-mismatch model-mismatch resume-mismatch disk-full error`; the supervisor's: `killed
+no-record output-mismatch supervisor`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked:
         killed = exit_code in (None, 137) or _KILLED.search(_tail(run.log))
         cause = "killed" if killed else "error"
         return Verdict(FAILED, cause, last_words(run.log) or f"exit code {exit_code}")
+    if state.node_rank:
+        return Verdict(FINISHED)
     if record is None:
         return Verdict(FAILED, "no-record", last_words(run.log))
     if differing := changed_outputs(run, record):
@@ -114,13 +117,13 @@ def result(run: RunFolder) -> dict[str, Any]:
     state = run.read()
     status, cause, detail = run.status(state), state.cause, state.detail
     record = read_record(run)
-    if status == FINISHED and (record is None or changed_outputs(run, record)):
+    if status == FINISHED and not state.node_rank and (record is None or changed_outputs(run, record)):
         status, cause = FAILED, "no-record" if record is None else "output-mismatch"
         detail = ", ".join(changed_outputs(run, record)) if record else None
     step = events.last(run.events, ["step"])
     last = {} if step is None else step.facts
     figures = record if record is not None and status == FINISHED else {}
-    complete = status == FINISHED
+    complete = status == FINISHED and not state.node_rank
     return {
         "run": state.run,
         "status": "running" if status == STARTING else status,

@@ -136,14 +136,14 @@ def _asked(state: RunState, gpus: Sequence[Gpu]) -> list[Gpu]:
     for fewer than there are processes.
     """
     if state.gpus is None:
-        return list(gpus[: state.world_size])
+        return list(gpus[: state.processes_here])
     named = {word: [gpu for gpu in gpus if _is_named(gpu, word)] for word in state.gpus.split(",")}
     if missing := [word for word, found in named.items() if not found]:
         facts = {"gpus": ",".join(missing), "present": ",".join(str(gpu.index) for gpu in gpus) or "–"}
         raise FinetuiError(Problem("runs.no-gpu", facts), MACHINE)
     asked = [gpu for gpu in gpus if any(gpu in found for found in named.values())]
-    if len(asked) < state.world_size:
-        few = {"gpus": state.gpus, "count": len(asked), "world_size": state.world_size, "bundle": state.bundle}
+    if len(asked) < state.processes_here:
+        few = {"gpus": state.gpus, "count": len(asked), "world_size": state.processes_here, "bundle": state.bundle}
         raise FinetuiError(Problem("runs.few-gpus", few), MACHINE)
     return asked
 

@@ -57,6 +57,12 @@ class RunState:
     """Size of `events.jsonl` when the training was last launched: what stands before is of an earlier launch."""
     stop_asked: bool = False
     """Whether the training was asked to save and end."""
+    nodes: int = 1
+    """Machines that share its processes."""
+    node_rank: int = 0
+    """The number of this one, from 0; only number 0 has events, checkpoints and result."""
+    master: str = ""
+    """HOST:PORT of number 0."""
     ended: float | None = None
     """When it ended."""
     exit_code: int | None = None
@@ -108,6 +114,11 @@ class RunState:
         """The state of a run that is started once more in its folder; what is to follow its end has to be said anew."""
         past: dict[str, Any] = {field.name: field.default for field in fields(self) if field.name in _OF_ONE_LAUNCH}
         return replace(self, **past)
+
+    @property
+    def processes_here(self) -> int:
+        """Training processes on this machine."""
+        return self.world_size // self.nodes
 
     @property
     def steps_asked(self) -> int:

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetui.core import home
-from finetui.runs import processes
+from finetui.runs import nodes, processes
 from finetui.runs.folder import RunFolder
 from finetui.runs.journal import Journal
 from finetui.runs.sampling import Sampler
@@ -244,7 +244,7 @@ class Supervisor:
         from finetui.bundles import evidence
         from finetui.core.errors import FinetuiError
 
-        if self._state.kind != "run" or self._state.stop_after is not None:
+        if self._state.kind != "run" or self._state.stop_after is not None or self._state.node_rank:
             return
         try:
             if evidence.write(Path(self._state.bundle), self._run.path) is not None:
@@ -268,7 +268,7 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     # Whoever starts a run has no say in these.
-    for name in ("DATA", "FINETUI_STOP_AFTER", "FINETUI_RESUME", "FINETUI_CHANGES"):
+    for name in ("DATA", "FINETUI_STOP_AFTER", "FINETUI_RESUME", "FINETUI_CHANGES", "NNODES", "NODE_RANK", "MASTER"):
         environment.pop(name, None)
     environment |= jobs.visible_gpus(state.gpus)
     if state.stop_after is not None:
@@ -277,6 +277,7 @@ def launch_environment(run: RunFolder, state: RunState) -> dict[str, str]:
         environment["FINETUI_RESUME"] = "newest"
     if state.changes:
         environment["FINETUI_CHANGES"] = state.changes
+    environment |= nodes.environment(state.nodes, state.node_rank, state.master)
     return environment
 
 

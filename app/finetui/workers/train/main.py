@@ -88,6 +88,7 @@ def main() -> int:
         say_started(lock, place, events, len(rows), start)
         checkpoint = start.checkpoint if start is not None else None
         parallel.meet(place.rank, place.world_size, lambda failure: say_failed(place, events, failure))
+        parallel.check_start(0 if start is None else start.step, place.world_size)
         result = load(lock, place, events)
         trainer = prepare(lock, place, events, result, rows, evaluation, checkpoint, stop)
         stop.waits = True

@@ -37,10 +37,12 @@ def meet(rank: int, world_size: int, fail: Fail) -> None:
     if world_size == 1:
         return
     seconds = float(os.environ.get("FINETUI_MEET_S") or MEET_S)
-    store = _store(rank, world_size, seconds)
+    keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = _store(rank, seconds, keeps=keeps)
     store.set(f"here/{rank}", socket.gethostname())
     _await_all(store, world_size, seconds)
-    with _limited(seconds, lambda: fail(_unanswered(store, rank, world_size, seconds))):
+    beside = _store(rank, seconds)  # what hangs holds the other
+    with _limited(seconds, lambda: fail(_unanswered(beside, world_size, seconds))):
         backend = "nccl" if on_cuda() else "gloo"
         if on_cuda():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -53,6 +55,21 @@ def meet(rank: int, world_size: int, fail: Fail) -> None:
     store.set(f"done/{rank}", "")
     if counted != world_size:
         raise Failure("processes", f"the sum over {world_size} processes is {counted}")
+
+
+def check_start(step: int, world_size: int) -> None:
+    """Hold the step that every process goes on from against that of the first.
+
+    Raises Failure (resume-mismatch) where a machine does not see the checkpoints of the first.
+    """
+    if world_size == 1:
+        return
+    found: list[tuple[str, int]] = [("", 0)] * world_size
+    distributed.all_gather_object(found, (socket.gethostname(), step))
+    others = [f"process {one} ({host}) at {at}" for one, (host, at) in enumerate(found) if at != found[0][1]]
+    if others:
+        detail = f"process 0 ({found[0][0]}) goes on from step {found[0][1]}, {', '.join(others)}"
+        raise Failure("resume-mismatch", f"{detail}: OUT/checkpoints has to be the same on every machine")
 
 
 def check_wrapped(model: torch.nn.Module, parallelism: str, world_size: int) -> None:
@@ -74,12 +91,11 @@ def check_wrapped(model: torch.nn.Module, parallelism: str, world_size: int) -> 
         )
 
 
-def _store(rank: int, world_size: int, seconds: float) -> distributed.Store:
+def _store(rank: int, seconds: float, *, keeps: bool = False) -> distributed.Store:
     """Where the processes leave word: torchrun's own store, else one that the first of them keeps."""
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     try:
-        store = distributed.TCPStore(*place, world_size, keeps, timedelta(seconds=seconds), wait_for_workers=False)
+        store = distributed.TCPStore(*place, None, keeps, timedelta(seconds=seconds), wait_for_workers=False)
     except (distributed.DistError, RuntimeError) as error:
         raise Failure("processes", f"process {rank} ({socket.gethostname()}) does not reach {place[0]}") from error
     return distributed.PrefixStore("finetui", store)
@@ -95,7 +111,7 @@ def _await_all(store: distributed.Store, world_size: int, seconds: float) -> Non
         raise Failure("processes", f"after {seconds:g} s process {missing} has not come; here: {came}") from error
 
 
-def _unanswered(store: distributed.Store, rank: int, world_size: int, seconds: float) -> Failure:
+def _unanswered(store: distributed.Store, world_size: int, seconds: float) -> Failure:
     """All have come, and their sum has not."""
     _, absent = _sorted_by(store, "done", world_size)
     who = ", ".join(f"{other} ({_host(store, other)})" for other in absent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -258,6 +259,20 @@ class TokenTrainer(Trainer):
         write_optimizer(Path(output_dir), self.model, self.optimizer.optimizer)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The random numbers of every process, all written by the first: others may have another disk."""
+        if self.args.world_size == 1:
+            super()._save_rng_state(output_dir)
+            return
+        with tempfile.TemporaryDirectory() as own:
+            super()._save_rng_state(own)
+            mine = [(path.name, path.read_bytes()) for path in Path(own).iterdir()]
+        first = self.is_world_process_zero()
+        everyone: list[list[tuple[str, bytes]]] = [[]] * self.args.world_size
+        torch.distributed.gather_object(mine, everyone if first else None)
+        for name, content in (file for files in everyone for file in files):
+            (Path(output_dir) / name).write_bytes(content)
 
     def _put_states_back(self, folder: Path) -> None:
         """Optimizer and scheduler, as they were saved.
