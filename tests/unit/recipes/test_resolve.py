@@ -143,7 +143,12 @@ def test_packing_is_taken_where_it_saves_time_and_counted_where_it_is(model: Out
     assert "as many packs as they take" in why(mixed, "gradient_accumulation_steps")
     even = planned(model, "lora-3090", gpus="a100-80g", tokens=tokens([1000] * 1000))
     assert value(even, "packing") is False
-    assert "next to nothing" in why(even, "packing")
+    assert why(even, "packing").startswith("packs would be slower")
+    close = planned(
+        model, "lora-3090", gpus="a100-80g", tokens=tokens([800, 1000] * 500), packages={"flash-attn": "2.8"}
+    )
+    assert value(close, "packing") is False
+    assert "next to nothing" in why(close, "packing")
     assert value(planned(model, "lora-3090", tokens=SHORT), "packing") is False  # no GPU
     assert "packing" not in planned(model, "dpo-lora", gpus="a100-80g", tokens=SHORT).settings.choices
 
@@ -225,3 +230,14 @@ def test_a_config_alone_is_enough_and_cut_shards_are_no_hindrance(tmp_path: Path
     made = shaped(folder)
     assert (made.has_tokenizer, made.has_weights, made.weight_bytes) == (False, False, None)
     assert made.parameters == 7_615_616_512
+
+
+def test_what_evaluation_takes_is_counted_by_its_own_rows(model: Outline) -> None:
+    long = tokens([900] * 500, held=[900] * 64, trained=10)  # of the rows held out all but ten tokens are learned
+    short = replace(long, held=long.train)
+    stated = ("per_device_eval_batch_size=32", "per_device_train_batch_size=1", "packing=false")
+    evaluated = [
+        planned(model, "qlora-3090", *stated, gpus="a100-80g", tokens=rows).prediction for rows in (short, long)
+    ]
+    positions = 32 * (890 - 10) * 152_064 * 4
+    assert evaluated[1].total_bytes - evaluated[0].total_bytes > 0.5 * positions

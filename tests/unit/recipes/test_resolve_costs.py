@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from finetui.models.outline import Outline
 from finetui.recipes.resolve import resolve
 from finetui.recipes.resolve.cost import START_SECONDS
 from finetui.recipes.resolve.figures import duration, gib, round_number, share
+from finetui.recipes.resolve.tokens import binned, load_of
 from tests.unit.recipes.planning import GIB, planned, request, shaped, tokens, value, why
 
 pytestmark = pytest.mark.unit
@@ -122,3 +125,24 @@ def test_figures_as_people_read_them() -> None:
     assert [duration(seconds) for seconds in (0.338, 12.4, 150, 8000)] == ["0.34 s", "12 s", "2 min", "2.2 h"]
     assert [round_number(number) for number in (0.3, 1, 19, 49.9, 1234)] == [1, 1, 10, 20, 1000]
     assert (share(1, 3), share(1, 0)) == ("33 %", "0 %")
+
+
+class Walked(Counter[int]):
+    """Counts that know how often somebody looked through them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        Walked.walks += 1
+        return super().__iter__()
+
+
+def test_lengths_without_number_are_looked_through_a_few_times_and_once_for_each_cutoff() -> None:
+    rows = tokens(range(20, 2020))
+    load_of(rows, 4096)  # what is asked of all cutoffs together
+    counts = Walked(rows.train.tokens)
+    assert load_of(rows, 1024) is load_of(rows, 1024)
+    assert rows.cut(1024) is rows.cut(1024)
+    Walked.walks = 0
+    assert binned(counts)[-1][0] == 2019
+    assert Walked.walks <= 3

@@ -164,3 +164,8 @@ def test_all_that_is_wrong_is_told_at_once_and_another_machine_is_exit_5(tmp_pat
 
 def test_a_rate_for_preferences_is_not_taken_for_that_of_lora(tmp_path: Path) -> None:
     assert "rules.low-rate" not in told(request(shaped(tmp_path), "dpo-lora", gpus="a100-80g"))
+
+
+def test_four_bits_of_a_full_training_are_refused_where_it_would_be_sharded_too(tmp_path: Path) -> None:
+    sharded = request(shaped(tmp_path), "full-a100x4", "load_in_4bit=true", gpus="a100-80g:4")
+    assert set(told(sharded)) == {"rules.full-in-4-bits"}

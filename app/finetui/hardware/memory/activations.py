@@ -50,10 +50,13 @@ def _logits(shape: Shape, job: Job) -> float:
 
 
 def _evaluation(shape: Shape, job: Job) -> float:
-    tokens = job.eval_batch * (job.eval_tokens or job.tokens)
-    logits = tokens * shape.vocab * figure("logits", "forward") * BYTES[job.loss_dtype]
-    if job.trained_tokens is not None and job.positions:
-        logits *= min(1.0, job.trained_tokens / job.positions)
+    tokens = job.eval_batch * job.sides * (job.eval_tokens or job.tokens)
+    trained: float = tokens
+    if job.eval_trained is not None:
+        trained = min(tokens, job.eval_trained)
+    elif job.trained_tokens is not None and job.positions:
+        trained *= min(1.0, job.trained_tokens / job.positions)
+    logits = trained * shape.vocab * figure("logits", "forward") * BYTES[job.loss_dtype]
     return float(logits + tokens * shape.hidden * 4 * job.width)
 
 

@@ -61,11 +61,18 @@ class Job:
     """Rows of one evaluation pass; 0 where nothing is evaluated."""
     eval_tokens: int | None = None
     """Length of the longest evaluation row; None for `tokens`."""
+    eval_trained: int | None = None
+    """Positions of an evaluation pass that logits are made for; None for the same share of them as in training."""
+
+    @property
+    def sides(self) -> int:
+        """Rows of one record: a preference is two."""
+        return 2 if self.stage in ("dpo", "kto", "reward") else 1
 
     @property
     def rows(self) -> int:
-        """Rows in memory at once: a preference is two."""
-        return self.micro_batch * (2 if self.stage in ("dpo", "kto", "reward") else 1)
+        """Rows in memory at once."""
+        return self.micro_batch * self.sides
 
     @property
     def positions(self) -> int:

@@ -74,7 +74,7 @@ def lengths(settled: Settled) -> Iterator[Change]:
             if request.tokens is None:
                 yield _knobs("length-blind", request, {"max_length": shorter}, {"length": shorter})
                 continue
-            losing, rows = request.tokens.train.cut(shorter).losing, request.tokens.train.rows
+            losing, rows = request.tokens.cut(shorter).losing, request.tokens.train.rows
             if losing < rows:
                 facts = {"length": shorter, "losing": losing, "rows": rows, "share": share(losing, rows)}
                 yield _knobs("length", request, {"max_length": shorter}, facts)

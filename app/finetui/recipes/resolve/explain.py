@@ -76,8 +76,8 @@ def _packing(frame: Frame, fitted: Fitted, free: Open, eval_batch: int) -> _Reas
         return "packing-on", {**facts, "other_seconds": duration(frame.seconds(other))}
     if len(free.packing) == 1:
         return "packing-cpu" if frame.device.kind is None else "packing-impossible", facts
-    facts["other_seconds"] = duration(frame.seconds(other))
-    return ("packing-off" if frame.fits(other, eval_batch) else "packing-large"), {
-        **facts,
-        "other_peak": gib(frame.predict(other, eval_batch).band[1]),
-    }
+    packed = frame.seconds(other)
+    facts |= {"other_seconds": duration(packed), "other_peak": gib(frame.predict(other, eval_batch).band[1])}
+    if not frame.fits(other, eval_batch):
+        return "packing-large", facts
+    return ("packing-slower" if packed > fitted.seconds else "packing-off"), facts

@@ -32,7 +32,7 @@ def facts_of(settled: Settled) -> dict[str, Any]:
         **_disk(settled),
         "scale": _scale(values) if request.method == "lora" else None,
         "packs": bool(values.get("load_in_4bit") or values.get("load_in_8bit")),
-        "storage_differs": values.get("bnb_4bit_quant_storage") not in ("uint8", values["dtype"]),
+        "storage_differs": values.get("bnb_4bit_quant_storage") not in (None, "uint8", values["dtype"]),
     }
 
 
@@ -104,7 +104,7 @@ def _rows(settled: Settled, values: Mapping[str, Any]) -> dict[str, Any]:
         "rows": tokens.rows if tokens else None,
         "rows_left": left,
         "longest": tokens.longest if tokens else None,
-        "losing": tokens.train.cut(values["max_length"]).losing if tokens and known else None,
+        "losing": tokens.cut(values["max_length"]).losing if tokens and known else None,
         "evaluation_rows": tokens.held_rows if tokens else None,
         "best_is_saved": bool(values["eval_steps"] and values["save_steps"])
         and values["save_steps"] % values["eval_steps"] == 0,

@@ -82,8 +82,7 @@ class Frame:
             micro = 1
         else:
             tokens, micro = load.longest, layout.micro
-            sides = self.base.rows // self.base.micro_batch
-            trained = load.most_trained(micro * sides, micro * sides * tokens)
+            trained = load.most_trained(micro * self.base.sides, micro * self.base.sides * tokens)
         return replace(
             self.base,
             micro_batch=micro,
@@ -94,6 +93,7 @@ class Frame:
             sharding="fsdp2" if layout.parallelism == "fsdp2" else "none",
             eval_batch=eval_batch,
             eval_tokens=load.held_longest or None,
+            eval_trained=sum(load.held_trained[: eval_batch * self.base.sides]) if load.held_trained else None,
         )
 
     def predict(self, layout: Layout, eval_batch: int = 0) -> Prediction:

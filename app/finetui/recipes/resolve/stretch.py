@@ -42,7 +42,7 @@ def cutoff(
     if fits(framed(longest), free, eval_batch):
         return whole
     length = longest_that_fits(longest, free, eval_batch, framed)
-    losing = request.tokens.train.cut(length).losing if length else request.tokens.rows
+    losing = request.tokens.cut(length).losing if length else request.tokens.rows
     rows = request.tokens.train.rows
     if not length or losing > LOST * rows:
         return whole

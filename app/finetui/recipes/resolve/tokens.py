@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from finetui.data.profile.lengths import Lengths, spread, total
+from finetui.data.profile.lengths import Cut, Lengths, spread, total
 
 _BINS = 24
+_MOST_TRAINED = 8192
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,34 @@ class Tokens:
     estimated: bool = False
     """Whether tokens were estimated from characters, for want of a tokenizer."""
 
+    @cached_property
+    def most_trained(self) -> tuple[int, ...]:
+        """Trained tokens of the rows with the most, in descending order."""
+        return tuple(_descending(self.train.trained))
+
+    @cached_property
+    def most_trained_held(self) -> tuple[int, ...]:
+        """The same of evaluation rows."""
+        return tuple(_descending(self.held.trained))
+
+    @cached_property
+    def loads(self) -> dict[int, Load]:
+        """What the rows come to under every cutoff that was asked of `load_of` so far."""
+        return {}
+
+    @cached_property
+    def _cuts(self) -> dict[int, Cut]:
+        return {}
+
+    def cut(self, max_length: int) -> Cut:
+        """What training loses where rows end after `max_length` tokens."""
+        if max_length not in self._cuts:
+            self._cuts[max_length] = self.train.cut(max_length)
+        return self._cuts[max_length]
+
     def left(self, max_length: int, overlong: str) -> int:
         """Records that are trained under a cutoff, as `overlong` (drop or cut) has it."""
-        cut = self.train.cut(max_length)
+        cut = self.cut(max_length)
         lost = (cut.losing if overlong == "drop" else cut.emptied) + self.train.trained[0]
         return max(0, self.rows - lost)
 
@@ -79,6 +106,8 @@ class Load:
     """Trained tokens of the rows with the most, in descending order; None where nothing is known of them."""
     held_longest: int = 0
     """Tokens of the longest evaluation row after cutting; 0 where there is none."""
+    held_trained: tuple[int, ...] = ()
+    """Trained tokens of the evaluation rows with the most, in descending order."""
 
     @property
     def mean(self) -> float:
@@ -111,33 +140,35 @@ def load_of(tokens: Tokens | None, max_length: int) -> Load:
     """What rows come to under a cutoff; without data every row is taken to fill it."""
     if tokens is None or not tokens.train.rows:
         return Load(max_length, max_length, ((max_length, 1.0),), None)
-    cut = Counter[int]()
-    for length, rows in tokens.train.tokens.items():
-        cut[max(2, min(length, max_length))] += rows
-    trained = [min(count, max_length) for count, rows in _descending(tokens.train.trained) for _ in range(rows)]
-    held = min(max_length, tokens.held.longest) if tokens.held.rows else 0
-    return Load(max_length, max(cut), _binned(cut), tuple(trained), held)
+    if max_length not in tokens.loads:
+        cut = Counter[int]()
+        for length, rows in tokens.train.tokens.items():
+            cut[max(2, min(length, max_length))] += rows
+        trained = tuple(min(count, max_length) for count in tokens.most_trained)
+        held = min(max_length, tokens.held.longest) if tokens.held.rows else 0
+        evaluated = tuple(min(count, max_length) for count in tokens.most_trained_held)
+        tokens.loads[max_length] = Load(max_length, max(cut), binned(cut), trained, held, evaluated)
+    return tokens.loads[max_length]
 
 
-def _descending(counts: Counter[int], most: int = 8192) -> list[tuple[int, int]]:
-    """The greatest values with their counts, `most` of them together."""
-    found, left = [], most
+def _descending(counts: Counter[int]) -> list[int]:
+    """The greatest values, each as often as it occurs, at most `_MOST_TRAINED` together."""
+    found: list[int] = []
     for value in sorted(counts, reverse=True):
-        found.append((value, min(counts[value], left)))
-        left -= counts[value]
-        if left <= 0:
+        found += [value] * min(counts[value], _MOST_TRAINED - len(found))
+        if len(found) == _MOST_TRAINED:
             break
     return found
 
 
-def _binned(counts: Counter[int]) -> tuple[tuple[int, float], ...]:
+def binned(counts: Counter[int]) -> tuple[tuple[int, float], ...]:
     """At most `_BINS` lengths that stand for all: of neighbours the greatest, so that the longest row stays."""
-    rows = counts.total()
+    rows, longest = counts.total(), max(counts)
     found: list[tuple[int, float]] = []
     waiting = 0
     for length in sorted(counts):
         waiting += counts[length]
-        if waiting >= rows / _BINS or length == max(counts):
+        if waiting >= rows / _BINS or length == longest:
             found.append((length, waiting / rows))
             waiting = 0
     return tuple(found)

@@ -127,8 +127,11 @@ def _judged(change: Change, settled: Settled, known: frozenset[str]) -> Way | No
         if freed or change.request.machine is not settled.request.machine:
             request, kept = _keeping_rows(freely, change.request, settled)
         found = settle(request)
+        derived = {name: found.settings[name] for name in freed if name in found.settings.choices}
+        if derived and found.fits:
+            found = settle(replace(request, overrides={**request.overrides, **derived}))  # as its command will say it
         if found.fits and _refusing(found) <= known:
-            extra = assigned({name: found.settings[name] for name in freed if name in found.settings.choices})
+            extra = assigned(derived)
             said = (*change.said, *([Said("plan.way-memory", {"names": ", ".join(freed)})] if freed else []))
             return Way(said, (*change.words, *kept, *extra), found)
     return None
