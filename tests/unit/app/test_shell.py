@@ -1,0 +1,124 @@
+"""The frame of the app: home, keys, help, palette, language, looks, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetui.app.filters import in_ascii
+from finetui.app.opening import check_terminal, locale_is_utf8
+from finetui.app.shell import FinetuiApp
+from finetui.core.errors import FinetuiError
+from finetui.core.messages import language, set_language
+from tests.unit.app.support import SIZES, assert_golden, make_run, play
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def runs(home: Path) -> None:
+    make_run(home, "20260101-000001-tiny", 40)
+    make_run(home, "20260101-000002-other", 7, status="failed", cause="nan")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("size", SIZES)
+def test_home_shows_machine_and_runs(runs: None, lang: str, size: str) -> None:
+    set_language(lang)
+    assert_golden(play(FinetuiApp(), size=SIZES[size]), f"home-{size}-{lang}")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_an_empty_home_says_what_to_press(lang: str) -> None:
+    set_language(lang)
+    assert_golden(play(FinetuiApp()), f"home-empty-80x24-{lang}")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_f1_explains_what_has_the_focus_and_the_keys(runs: None, lang: str) -> None:
+    set_language(lang)
+    assert_golden(play(FinetuiApp(), "f1"), f"help-80x24-{lang}")
+
+
+def test_the_palette_finds_a_command_by_a_few_letters_and_does_it() -> None:
+    app = FinetuiApp()
+    shown = play(app, "f2", *"light")
+    assert "Theme: light" in shown
+    app = FinetuiApp()
+    play(app, "f2", *"light", "enter")
+    assert app.theme == "light"
+
+
+def test_the_language_is_switched_where_one_stands_and_kept(home: Path) -> None:
+    shown = play(FinetuiApp(), "f3")
+    assert "主页" in shown
+    assert language() == "zh"
+    assert 'language = "zh"' in (home / "app.toml").read_text()
+    assert "home" in play(FinetuiApp(), "f3").splitlines()[0]
+
+
+def test_the_theme_that_was_chosen_is_kept() -> None:
+    app = FinetuiApp()
+    play(app, "f4")
+    assert app.theme == "light"
+    assert FinetuiApp().theme == "light"
+
+
+def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert FinetuiApp().theme == "no-colour"
+
+
+def test_fewer_than_256_colours_are_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "linux")
+    assert FinetuiApp().theme == "ansi"
+
+
+def test_without_utf8_every_sign_is_ascii(runs: None) -> None:
+    assert play(FinetuiApp(ascii_only=True)).isascii()
+    assert play(FinetuiApp(ascii_only=True), "f1").isascii()
+    assert in_ascii("é ─ 中 ✓") == "e - ?? *"
+
+
+def test_keys_toml_gives_actions_other_keys_and_says_what_it_does_not_know(home: Path) -> None:
+    home.mkdir()
+    (home / "keys.toml").write_text('help = "f7"\nfly = "x"\n')
+    shown = play(FinetuiApp())
+    assert "F7 help" in shown
+    assert "no action is called fly" in shown
+    assert "Help" in play(FinetuiApp(), "f7")
+
+
+def test_a_crash_is_kept_for_one_line_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fall(pilot: object) -> None:
+        app.call_later(lambda: 1 / 0)
+
+    app = FinetuiApp()
+    with pytest.raises(ZeroDivisionError):
+        play(app, fall)
+    assert isinstance(app.crash, ZeroDivisionError)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["", "dumb"])
+def test_a_terminal_that_cannot_place_text_is_refused_with_plain_offered(name: str) -> None:
+    with pytest.raises(FinetuiError) as caught:
+        check_terminal({"TERM": name})
+    assert caught.value.exit_code == 5
+    assert "finetui --plain" in (caught.value.problems[0].next() or "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_utf8"),
+    [
+        ({"LANG": "C.UTF-8"}, True),
+        ({"LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}, True),
+        ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "zh_CN.GBK"}, False),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),
+        ({}, False),
+    ],
+)
+def test_the_locale_decides_about_ascii(environment: dict[str, str], is_utf8: bool) -> None:
+    assert locale_is_utf8(environment, utf8_mode=True) is is_utf8
