@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from finetui.core.events import SUPERVISOR_FILE, TRAINER_FILE, Reader, Tail, conforms, last, parse, read
+from finetui.core.events import (
+    FAILURES,
+    OPTIONAL,
+    SCHEMA,
+    SUPERVISOR_EVENTS,
+    SUPERVISOR_FILE,
+    TRAINER_FILE,
+    VERSION,
+    Reader,
+    Tail,
+    conforms,
+    last,
+    parse,
+    read,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -140,3 +154,11 @@ def test_parse_takes_compact_and_spaced_json_alike() -> None:
     event = parse(compact)
     assert event is not None
     assert (event.name, event.time, event.step) == ("evaluation", 2.0, 4)
+
+
+def test_the_document_names_every_event_and_fact() -> None:
+    text = (Path(__file__).parents[2] / "docs/events.md").read_text(encoding="utf-8")
+    facts = {fact for table in (SCHEMA, OPTIONAL) for event in table.values() for fact in event}
+    for name in {*SCHEMA, *SUPERVISOR_EVENTS, *facts, *FAILURES}:
+        assert f"`{name}`" in text, name
+    assert f"Schema version {VERSION}." in text

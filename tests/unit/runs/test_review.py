@@ -49,9 +49,9 @@ def _step(step: int, loss: float | None, time: float | None = None, **facts: obj
     return _event("step", time if time is not None else 100.0 + step, step, loss=loss, **{**usual, **facts})
 
 
-def _started(time: float) -> Event:
+def _started(time: float, **more: object) -> Event:
     facts = {"world_size": 1, "python": "3.11", "packages": {}, "device": "cpu", "steps": 100, "rows": 10}
-    return _event("started", time, None, **facts)
+    return _event("started", time, None, **facts, **more)
 
 
 def _history(*events: Event) -> History:
@@ -127,6 +127,13 @@ def test_steps_done_again_after_a_fall_count_once() -> None:
     assert history.losses[-1] == 0.5
     assert history.repeated == 3
     assert history.evaluations == []
+
+
+def test_what_a_resumed_run_has_lost_is_forgotten_at_its_start() -> None:
+    history = _history(_started(0.0), *(_step(step, 1.0) for step in range(1, 9)))
+    history.take([_event("checkpoint", 120.0, 8, path="checkpoints/checkpoint-8")])
+    history.take([_started(300.0, resumed_from=4)])
+    assert (list(history.steps), history.repeated, history.checkpoints) == ([1, 2, 3, 4], 4, [])
 
 
 def test_the_ledger_sums_to_all_the_time() -> None:

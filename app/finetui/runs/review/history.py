@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from array import array
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +115,8 @@ class History:
                     self.sample = event.facts
                 case "started":
                     self.launches += 1
+                    if (step := event.facts.get("resumed_from")) is not None:
+                        self._go_back(step)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -165,11 +167,7 @@ class History:
         step = facts["step"]
         since = self.steps[-1] if self.steps else step - 1
         if self.steps and step <= self.steps[-1]:
-            kept = bisect_left(self.steps, step)
-            self.repeated += len(self) - kept
-            for column in (self.steps, self.times, self.losses, self.rates, self.norms, self.speeds, self.epochs):
-                del column[kept:]
-            self.evaluations = [each for each in self.evaluations if each.step < step]
+            self._go_back(step - 1)
         self.steps.append(step)
         self.times.append(facts["time"])
         self.losses.append(_number(facts["loss"]))
@@ -179,6 +177,15 @@ class History:
         self.epochs.append(_number(facts["epoch"]))
         self.memory_bytes = max(self.memory_bytes, facts["memory_bytes"])
         self.trained_tokens += facts["trained_tokens"] * max(1, step - since)
+
+    def _go_back(self, step: int) -> None:
+        """Forget what came after this step: it is lost, and will be done again."""
+        kept = bisect_right(self.steps, step)
+        self.repeated += len(self) - kept
+        for column in (self.steps, self.times, self.losses, self.rates, self.norms, self.speeds, self.epochs):
+            del column[kept:]
+        self.evaluations = [each for each in self.evaluations if each.step <= step]
+        self.checkpoints = [saved for saved in self.checkpoints if saved.step <= step]
 
     def _evaluated(self, found: Evaluated) -> None:
         self.evaluations = [each for each in self.evaluations if each.step < found.step] + [found]
