@@ -17,6 +17,7 @@ from finetui.runs.following import wait_for_training
 from finetui.runs.launch import launch
 from finetui.runs.outcome import result
 from finetui.runs.resume import prepare_resume
+from finetui.runs.slurm.job import submit
 from finetui.runs.state import QUEUED
 from finetui.runs.tracking import announcement
 
@@ -36,9 +37,13 @@ def resume_command(output: Output, run: str, assignments: tuple[str, ...], detac
     """Go on with a run, and follow it."""
     found = prepare_resume(find_run(run), changes=parse_assignments(assignments), **choices)
     try:
-        launch(found)
         state = found.read()
-        output.note(t("runs.started", run=found.name, pid=state.pid, folder=str(found.path)))
+        if state.slurm:
+            output.note(t("slurm.submitted", run=found.name, job=submit(found), folder=str(found.path)))
+        else:
+            launch(found)
+            state = found.read()
+            output.note(t("runs.started", run=found.name, pid=state.pid, folder=str(found.path)))
         for line in announcement(found):
             output.note(line)
         if state.changes:

@@ -21,6 +21,7 @@ from finetui.runs.launch import adopt, launch, prepare
 from finetui.runs.outcome import result
 from finetui.runs.queue import position
 from finetui.runs.replay import changed, compare, expected_of, summary
+from finetui.runs.slurm.job import submit
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, QUEUED, RUNNING, STARTING, STOPPED
 from finetui.runs.stopping import GRACE_S, stop
 from finetui.runs.tracking import announcement
@@ -41,6 +42,7 @@ _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
 @option("--nodes", type=click.IntRange(1), metavar="N", help_code="nodes.opt-nodes")
 @option("--node-rank", type=click.IntRange(0), metavar="K", help_code="nodes.opt-node-rank")
 @option("--master", metavar="HOST:PORT", help_code="nodes.opt-master")
+@option("--slurm", is_flag=True, help_code="slurm.opt-slurm")
 @option("--then", metavar="LIST", help_code="runs.opt-then")
 @option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
 @option("--track", metavar="LIST", help_code="tracking.opt-track")
@@ -49,14 +51,16 @@ def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> i
     """Train a bundle, and follow it."""
     run = prepare(bundle, **choices)
     try:
-        launch(run)
-        facts = {"run": run.name, "pid": run.read().pid, "folder": str(run.path)}
-        output.note(t("runs.started", **facts))
+        if choices["slurm"]:
+            output.note(t("slurm.submitted", run=run.name, job=submit(run), folder=str(run.path)))
+        else:
+            launch(run)
+            output.note(t("runs.started", run=run.name, pid=run.read().pid, folder=str(run.path)))
         if (state := run.read()).node_rank:
             output.note(t("nodes.follows", rank=state.node_rank, count=state.nodes, master=state.master))
         for line in announcement(run):
             output.note(line)
-        if detach and run.status() == QUEUED:
+        if detach and (choices["slurm"] or run.status() == QUEUED):
             output.result(result(run))
             output.data(t("runs.queued", run=run.name))
             return 0

@@ -138,7 +138,7 @@ class RunFolder:
     def status(self, state: RunState | None = None) -> str:
         """The state's status, or `interrupted` where it says that the run lives and nobody is left of it."""
         state = state or self.read()
-        if state.status not in LIVE:
+        if state.status not in LIVE or state.slurm:
             return state.status
         if not state.identity.is_here():
             return state.status if abs(self._now() - self.heartbeat()) < HEARTBEAT_S else INTERRUPTED
@@ -162,7 +162,7 @@ class RunFolder:
 
     def is_orphaned(self, state: RunState) -> bool:
         """Whether its supervisor was killed on this machine, and something is left to supervise or to conclude."""
-        if state.status not in LIVE or state.status == QUEUED or not state.identity.is_here():
+        if state.status not in LIVE or state.status == QUEUED or state.slurm or not state.identity.is_here():
             return False
         if state.boot_id != processes.boot_id() or state.identity.is_alive():
             return False

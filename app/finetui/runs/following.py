@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from finetui.core.events import Event, Reader
 from finetui.runs.folder import HEARTBEAT_S, RunFolder
+from finetui.runs.slurm.job import LOOK_S, attend
 from finetui.runs.state import LIVE
 
 _POLL_S = 0.25
@@ -62,9 +63,15 @@ class _Over:
         self._run = run
         self._beat = 0.0
         self._beat_seen = 0.0
+        self._asked = 0.0
 
     def __call__(self) -> bool:
+        if time.monotonic() > self._asked + LOOK_S:
+            attend(self._run)  # nobody else writes down how a job of Slurm is
+            self._asked = time.monotonic()
         state = self._run.read()
+        if state.slurm:
+            return state.status not in LIVE
         if state.status not in LIVE or state.identity.is_here():
             return self._run.is_over(state)
         if (beat := self._run.heartbeat()) != self._beat:

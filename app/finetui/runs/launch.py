@@ -26,8 +26,10 @@ from finetui.models.identify import identify
 from finetui.runs import processes, queue
 from finetui.runs.after import check_then
 from finetui.runs.folder import RunFolder, create
-from finetui.runs.nodes import check_nodes
+from finetui.runs.nodes import ANYWHERE, check_nodes
 from finetui.runs.outcome import last_words
+from finetui.runs.slurm.job import attend, check_slurm
+from finetui.runs.slurm.site import Site
 from finetui.runs.state import FAILED, RunState
 from finetui.runs.tracking import check_track
 
@@ -60,6 +62,7 @@ def prepare(
     nodes: int | None = None,
     node_rank: int | None = None,
     master: str | None = None,
+    slurm: bool = False,
     then: str | None = None,
     on_finish: str | None = None,
     track: str | None = None,
@@ -76,7 +79,13 @@ def prepare(
     """
     found = Bundle.load(bundle)
     follows = check_then(then, found.lock)
-    place = check_nodes(nodes, node_rank, master, found.lock, follows=bool(follows))
+    here = {"--gpus": gpus, "--wait": wait, "--then": then, "--on-finish": on_finish, "--track": track}
+    if slurm:
+        check_slurm({**here, "--node-rank": node_rank, "--master": master})
+        place = check_nodes(nodes, 0, ANYWHERE, found.lock, follows=False)
+        python = python or Site.read().python or None
+    else:
+        place = check_nodes(nodes, node_rank, master, found.lock, follows=bool(follows))
     check_unchanged(found)
     check_trust(found, trust)
     folder = locked_model(found, model, on_progress)
@@ -105,6 +114,10 @@ def prepare(
         track=tracked,
         price=price,
     )
+    if slurm:
+        run = create(name or found.name)
+        run.write(replace(state, run=run.name, master=""))
+        return run
     with queue.turnstile():
         state = queue.enter(state, (machine or probe()).gpus, wait=wait)
         run = create(name or found.name)
@@ -129,7 +142,11 @@ def launch(run: RunFolder) -> None:
 
 
 def adopt(run: RunFolder) -> None:
-    """Give a run whose supervisor was killed a new one, while its trainer goes on or to write down how it has ended."""
+    """Give a run whose supervisor was killed a new one, while its trainer goes on or to write down how it has ended.
+
+    Of one that Slurm has, ask Slurm how it is.
+    """
+    attend(run)
     if run.is_orphaned(run.read()):
         _supervise("attach", run)  # where another command was quicker, it holds the run, and that is as good
 

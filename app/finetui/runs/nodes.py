@@ -12,6 +12,10 @@ from finetui.core.errors import USAGE, FinetuiError, Problem
 _MASTER = re.compile(r"[\w.:\[\]-]+:(\d{1,5})")
 
 
+ANYWHERE = "localhost:1"
+"""Number 0 where it is known only once the machines are."""
+
+
 @dataclass(frozen=True)
 class Nodes:
     """One of several machines."""

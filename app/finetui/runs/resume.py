@@ -87,7 +87,8 @@ def prepare_resume(
             then=follows,
             on_finish=on_finish,
         )
-        again = queue.enter(again, (machine or probe()).gpus, wait=wait)
+        if not again.slurm:
+            again = queue.enter(again, (machine or probe()).gpus, wait=wait)
         run.done.unlink(missing_ok=True)  # of a launch that was killed right after it; its last steps are made again
         run.write(again.held_by(processes.Identity.of(os.getpid())))
     return run

@@ -63,6 +63,8 @@ class RunState:
     """The number of this one, from 0; only number 0 has events, checkpoints and result."""
     master: str = ""
     """HOST:PORT of number 0."""
+    slurm: str = ""
+    """Number of the job that Slurm runs it as; empty for a run of this machine."""
     ended: float | None = None
     """When it ended."""
     exit_code: int | None = None

@@ -10,6 +10,8 @@ from finetui.core.errors import MACHINE, FinetuiError, Problem
 from finetui.runs import processes
 from finetui.runs.folder import RunFolder
 from finetui.runs.launch import adopt
+from finetui.runs.slurm.job import attend
+from finetui.runs.slurm.job import stop as stop_job
 from finetui.runs.state import LIVE, QUEUED, STARTING, RunState
 from finetui.runs.waiting import NOW, STOP
 
@@ -44,6 +46,11 @@ def stop(run: RunFolder, grace_s: float = GRACE_S, *, now: bool = False) -> Stop
     killed processes have left behind. Raises FinetuiError (exit 5) for a run on another machine.
     """
     state = run.read()
+    if state.slurm:
+        attend(run)
+        was_running = run.status() in LIVE
+        seconds = stop_job(run, grace_s, now=now) if was_running else 0.0
+        return Stop(run.status(), was_running, 0, (), 0, seconds)
     began = time.monotonic()
     if not state.identity.is_here():
         if state.status in LIVE:

@@ -1,0 +1,1 @@
+"""Runs as jobs of a Slurm cluster: the script, the submission, and what became of it."""
