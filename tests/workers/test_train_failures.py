@@ -155,3 +155,17 @@ def test_launch_leaves_an_earlier_run_alone(trainee: Trainee, tmp_path: Path) ->
     done = trainee.launch(out)
     assert done.returncode == 2
     assert "OUT holds a run that has ended" in done.stderr
+
+
+@pytest.mark.parametrize(("method", "kept"), [("lora", "adapter_model.safetensors"), ("full", "model.safetensors")])
+def test_weights_that_are_no_numbers_any_more_do_not_take_the_place_of_good_ones(
+    tmp_path: Path, tiny_model: Path, method: str, kept: str
+) -> None:
+    trainee = make_trainee(tmp_path / "tiny.bundle", tiny_model, make_rows(20), method=method)
+    trainee.set(learning_rate=1e20, weight_decay=1e20, warmup_steps=2, save_steps=1, save_total_limit=1)
+    failed = failure(trainee, tmp_path / "out")
+    assert (failed["cause"], failed["step"]) == ("nan", 2)
+    assert "hold values that are not finite" in failed["detail"]
+    [checkpoint] = (tmp_path / "out" / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint-1"
+    assert all(np.isfinite(tensor).all() for tensor in load_file(checkpoint / kept).values())

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from . import adapter, full
@@ -129,3 +130,13 @@ class Weights:
             if name in (*self._known, *full.WRITTEN):
                 digests[name] = adapter.sha256(path)
         return digests
+
+
+def count_broken(model: torch.nn.Module) -> int:
+    """How many of the trained weights, or of this process's shares of them, hold values that are not finite.
+
+    By their least and greatest values, since a mask would take memory that a training may not have.
+    """
+    trained = (weight.detach() for weight in model.parameters() if weight.requires_grad)
+    shares = (weight.to_local() if isinstance(weight, DTensor) else weight for weight in trained)
+    return sum(not torch.stack(torch.aminmax(share)).isfinite().all() for share in shares if share.numel())

@@ -27,7 +27,7 @@ from .machine import memory_bytes
 from .order import Order, Remaining, heaviest
 from .parallel import check_wrapped
 from .rehearsal import Attempt, rehearse
-from .results import Result
+from .results import Result, count_broken
 from .resume import clear_up
 from .sharded import read_optimizer, write_optimizer
 
@@ -295,8 +295,12 @@ class TokenTrainer(Trainer):
         """Let transformers lay its parts, wait for those of every process, and seal them.
 
         A checkpoint that a stop makes off its turn has no evaluation: another one could be the best for it.
+
+        Raises Failure (nan) where weights are no numbers: such a checkpoint would take the place of a good one.
         """
         step, first = self.state.global_step, self.is_world_process_zero()
+        if broken := self._sum_over_processes(torch.tensor(float(count_broken(self.model))))[0]:
+            raise Failure("nan", f"{broken:.0f} weights hold values that are not finite after step {step}")
         with self._checkpoints.gathering(first=first):
             super()._save_checkpoint(model, trial)
             self._wait()
