@@ -15,9 +15,13 @@ from textual.filter import LineFilter
 from finetui.core.text import safe_text
 
 _SIGNS = {
-    **dict.fromkeys("━═▀▄▔▁▂█▇▆▅▃", "="),
-    **dict.fromkeys("─╌┄┈—–‐‑", "-"),
-    **dict.fromkeys("│┃║▎▏▕▌▐▋▊▍▉▁", "|"),
+    **dict.fromkeys("━═▅▆", "="),
+    **dict.fromkeys("─╌┄┈—–‐‑▔▀▃▄", "-"),
+    **dict.fromkeys("█▇▓", "#"),
+    **dict.fromkeys("│┃║▎▏▕▌▐▋▊▍▉", "|"),
+    "▁": "_",
+    "▂": ".",
+    "░": ".",
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╔╗╚╝╠╣╦╩╬┏┓┗┛┣┫┳┻╋", "+"),
     **dict.fromkeys("·•∙", "."),
     **dict.fromkeys("★✓●◆■▪", "*"),

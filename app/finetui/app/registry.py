@@ -55,6 +55,16 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("chat", "c", "app.open('chat')"),
         Action("refresh", "r", "refresh", shown=False),
     ),
+    "monitor": (
+        Action("stop", "s", "stop"),
+        Action("resume", "u", "resume"),
+        Action("talk", "c", "talk"),
+        Action("overlay", "o", "overlay"),
+        Action("scale", "g", "scale", shown=False),
+        Action("facts", "1", "panel('facts')", shown=False),
+        Action("checkpoints", "2", "panel('checkpoints')", shown=False),
+        Action("log", "3,l", "panel('log')", shown=False),
+    ),
 }
 """The actions of each place."""
 

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
+from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
+from finetui.app.background import WorkDone, begin
 from finetui.app.filters import Ascii, Harmless
 from finetui.app.registry import SCREENS, bindings, make, names
 from finetui.app.screens.room import Room
@@ -21,7 +23,9 @@ from finetui.app.taste import Taste, keep_taste, read_keys, read_taste
 from finetui.app.themes import PLAIN, THEMES, first_theme
 from finetui.core.errors import FinetuiError, Problem, render
 from finetui.core.messages import LANGUAGES, language, set_language, t
+from finetui.core.text import one_line
 
+Found = TypeVar("Found")
 _ON_KEYBOARDS = {"escape": "Esc", "esc": "Esc", "enter": "Enter", "tab": "Tab", "space": "Space", "⏎": "Enter"}
 
 
@@ -44,6 +48,8 @@ class FinetuiApp(App[int]):
         """Whether nothing beyond ASCII may be drawn."""
         self.crash: Exception | None = None
         """What ended the app though it should not have."""
+        self.working = 0
+        """Works in the background whose end is still awaited."""
         self._first = first
         taste = read_taste()
         for each in THEMES.values():
@@ -150,7 +156,32 @@ class FinetuiApp(App[int]):
         """Leave; runs go on."""
         self.exit(0)
 
+    def work(
+        self, what: Callable[[], Found], then: Callable[[Found], None], fell: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do something that takes its time in the background, then call `then` with what it gave.
+
+        What it raises is shown, unless `fell` takes it.
+        """
+        self.working += 1
+        begin(self, what, then, fell or self.fell)
+
+    @on(WorkDone)
+    def _work_done(self, done: WorkDone) -> None:
+        self.working -= 1
+        done.follow()
+
     # ---- what goes wrong
+
+    def fell(self, error: Exception) -> None:
+        """Show what went wrong with something that was tried; what nobody has foreseen ends the app."""
+        if isinstance(error, FinetuiError):
+            self.refuse(error)
+        elif isinstance(error, OSError):
+            where = one_line(str(error.filename)) if error.filename else "–"
+            self.refuse(FinetuiError(Problem("app.system", {"error": error.strerror or str(error)}, where)))
+        else:
+            raise error
 
     def warn(self, *problems: Problem) -> None:
         """Say in a corner what is wrong."""

@@ -32,6 +32,9 @@ class Paid:
 
 NOTHING = Paid()
 
+Fact = tuple[str, str, str]
+"""A code whose `watch.CODE` is the label, what is said, and a style of rich."""
+
 
 def dashboard(
     history: History, steps: int, lock: Mapping[str, Any], paid: Paid = NOTHING, *, live: bool = True
@@ -43,7 +46,7 @@ def dashboard(
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for code, text, style in _lines(history, steps, lock, paid, live=live):
+    for code, text, style in facts(history, steps, lock, paid, live=live):
         table.add_row(t(f"watch.{code}"), Text(text, style=style))
     return table
 
@@ -67,10 +70,10 @@ def time_line(history: History, paid: Paid = NOTHING) -> str:
     return f"{t('watch.time')}: {_time(history, paid, live=False)}"
 
 
-def _lines(
-    history: History, steps: int, lock: Mapping[str, Any], paid: Paid, *, live: bool
-) -> Iterator[tuple[str, str, str]]:
-    """Each line: code of its label, text, style."""
+def facts(
+    history: History, steps: int, lock: Mapping[str, Any], paid: Paid = NOTHING, *, live: bool = True
+) -> Iterator[Fact]:
+    """What is known of a run, line by line, for whoever draws it."""
     if len(history):
         yield from _training(history, steps)
     yield "memory", _memory(history, lock), ""
@@ -88,7 +91,7 @@ def _lines(
         yield "odd", finding.text(), "yellow"
 
 
-def _training(history: History, steps: int) -> Iterator[tuple[str, str, str]]:
+def _training(history: History, steps: int) -> Iterator[Fact]:
     done = history.steps[-1]
     filled = round(_BAR * min(1.0, done / max(1, steps)))
     bar = "━" * filled + "─" * (_BAR - filled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -71,18 +70,15 @@ class Home(Room):
 
     def action_refresh(self) -> None:
         """Read everything again."""
-        self.run_worker(self._look_at_files, thread=True, group="files", exclusive=True)
-        self.run_worker(self._look_at_machine, thread=True, group="machine", exclusive=True)
+        self._look_at_files()
+        self.work(machine_facts, self._show_machine)
 
     def _again(self) -> None:
         if self.is_current and any(run.status in _LIVE for run in self._runs or ()):
-            self.run_worker(self._look_at_files, thread=True, group="files", exclusive=True)
+            self._look_at_files()
 
     def _look_at_files(self) -> None:
-        self.app.call_from_thread(partial(self._show_files, last_runs(), bundles()))
-
-    def _look_at_machine(self) -> None:
-        self.app.call_from_thread(partial(self._show_machine, machine_facts()))
+        self.work(lambda: (last_runs(), bundles()), lambda found: self._show_files(*found))
 
     def _show_files(self, runs: list[RunRow], found: list[BundleRow]) -> None:
         self._runs, self._bundles = runs, found

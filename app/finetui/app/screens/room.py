@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -17,6 +18,8 @@ from finetui.core.messages import t
 
 if TYPE_CHECKING:
     from finetui.app.shell import FinetuiApp
+
+Found = TypeVar("Found")
 
 
 class Room(Screen[None]):
@@ -66,6 +69,10 @@ class Room(Screen[None]):
     def action_back(self) -> None:
         """Go to the screen that this one was opened from."""
         self.dismiss()
+
+    def work(self, what: Callable[[], Found], then: Callable[[Found], None]) -> None:
+        """Do something that takes its time; `then` draws what it gave, unless this screen has been left meanwhile."""
+        self.finetui.work(what, lambda found: then(found) if self.is_attached else None)
 
     @property
     def finetui(self) -> FinetuiApp:
