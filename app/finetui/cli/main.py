@@ -54,6 +54,7 @@ COMMANDS = {
     "rm": "remove",
     "clean": "remove",
     "merge": "merge",
+    "export": "export",
     "chat": "chat",
 }
 """The verbs in the order of the journey, and the module under `cli/` that holds each."""
