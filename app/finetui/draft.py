@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetui.core.errors import ShellWords
 from finetui.core.knobs import knobs
+from finetui.data.mapping.parts import parse_mapping
 from finetui.data.reading import AS_DETECTED, Reading
 from finetui.recipes.recipe import load_recipe
 from finetui.recipes.resolve.ways import Way
@@ -66,9 +67,54 @@ class Draft:
                 case _:
                     assigned |= _pairs([word])
         if changed.recipe != self.recipe:
-            recipe = load_recipe(changed.recipe)
-            assigned = {n: value for n, value in assigned.items() if knobs()[n].applies(recipe.stage, recipe.method)}
+            assigned = _had_by(changed.recipe, assigned)
         return replace(changed, assignments=tuple(f"{name}={value}" for name, value in assigned.items()))
+
+    def launching(self) -> tuple[ShellWords, ShellWords]:
+        """The commands that lock it into `out` and run that."""
+        accepted = {"--accept-rejected": self.accept_rejected, "--accept-memory": self.accept_memory}
+        flags = [flag for flag, said in accepted.items() if said]
+        lock = ["finetui", "lock", *self._words(), "--out", str(self.out), *flags]
+        run = ["finetui", "run", str(self.out), "--detach"]
+        run += ["--model", self.model] if Path(self.model).expanduser().is_dir() else []  # else found by its digests
+        run += ["--python", self.python] if self.python else []
+        return ShellWords(shlex.join(lock)), ShellWords(shlex.join(run))
+
+    def setting(self, name: str, value: str | None) -> Draft:
+        """The draft with a knob as `--set` would write it; None leaves it to the recipe again."""
+        assigned = dict(_pairs(self.assignments))
+        if value is None:
+            assigned.pop(name, None)
+        else:
+            assigned[name] = value
+        return replace(self, assignments=tuple(f"{knob}={said}" for knob, said in assigned.items()))
+
+    def set_values(self) -> dict[str, str]:
+        """What was set over the recipe, as it was written."""
+        return dict(_pairs(self.assignments))
+
+    def following(self, recipe: str) -> Draft:
+        """The draft with another recipe; settings that it does not have are left out."""
+        left = _had_by(recipe, self.set_values())
+        return replace(self, recipe=recipe, assignments=tuple(f"{name}={value}" for name, value in left.items()))
+
+    def reading_as(self, flags: Sequence[str]) -> Draft:
+        """The draft with the flags of an answer or of another reading of the data, in place of those said before.
+
+        Raises FinetuiError (exit 2) for a mapping that is none.
+        """
+        said = Reading(text_by=self.reading.text_by, keep_meta=self.reading.keep_meta, fill=self.reading.fill)
+        for flag, word in zip(flags[::2], flags[1::2], strict=True):
+            match flag:
+                case "--map":
+                    said = replace(said, mapping=parse_mapping(word))
+                case "--text-by":
+                    said = replace(said, text_by=word)
+                case "--format":
+                    said = replace(said, format=word)
+                case "--stage":
+                    said = replace(said, stage=word)
+        return replace(self, reading=said)
 
     def _words(self) -> Iterator[str]:
         yield from ("--model", self.model)
@@ -93,6 +139,12 @@ class Draft:
         yield from _repeated("--fill", [f"{name}={text}" for name, text in reading.fill.items()])
         if not reading.keep_meta:
             yield "--no-meta"
+
+
+def _had_by(recipe: str, assigned: Mapping[str, str]) -> dict[str, str]:
+    """The settings that a training by this recipe has."""
+    found = load_recipe(recipe)
+    return {name: value for name, value in assigned.items() if knobs()[name].applies(found.stage, found.method)}
 
 
 def _repeated(flag: str, values: Sequence[str]) -> Iterator[str]:
