@@ -200,7 +200,7 @@ def test_a_gpu_that_there_is_not(gpu: str, code: str, qwen: str, capsys: pytest.
     assert errors(capsys, "--model", qwen, "--recipe", "qlora-3090", "--gpu", gpu) == (2, [code])
 
 
-@pytest.mark.parametrize("price", ["-1", "abc", "nan", "inf"])
+@pytest.mark.parametrize("price", ["-1", "abc", "nan", "inf", "1e308"])
 def test_a_price_that_is_none(price: str, qwen: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert errors(capsys, "--model", qwen, "--recipe", "qlora-3090", "--price", price) == (2, ["cli.bad-parameter"])
 

@@ -9,6 +9,9 @@ import click
 
 from finetui.core.messages import t
 
+_MOST = 1e9
+"""Beyond every price; a sum of such prices is still a number."""
+
 
 class Price(click.ParamType[float]):
     """Money an hour, in whatever currency."""
@@ -21,6 +24,6 @@ class Price(click.ParamType[float]):
             price = float(value)
         except ValueError:
             price = math.nan
-        if not 0 <= price < math.inf:
+        if not 0 <= price <= _MOST:
             self.fail(t("plan.bad-price", value=str(value)), param, ctx)
         return price

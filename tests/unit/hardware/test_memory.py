@@ -156,6 +156,8 @@ def test_a_wrapper_is_read_by_its_language_model() -> None:
 def test_a_configuration_without_a_size_is_refused_by_its_name(key: str) -> None:
     with pytest.raises(UnusableConfig, match=key):
         shape_of({name: value for name, value in CONFIG.items() if name != key})
+    with pytest.raises(UnusableConfig, match=key):
+        shape_of({**CONFIG, key: 0})
 
 
 @pytest.mark.parametrize("wrong", [None, "many", -1, 1.5, True, [], {}, 10**12])

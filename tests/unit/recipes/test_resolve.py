@@ -241,3 +241,8 @@ def test_what_evaluation_takes_is_counted_by_its_own_rows(model: Outline) -> Non
     ]
     positions = 32 * (890 - 10) * 152_064 * 4
     assert evaluated[1].total_bytes - evaluated[0].total_bytes > 0.5 * positions
+
+
+def test_a_micro_batch_larger_than_a_step_is_the_step(model: Outline) -> None:
+    wide = planned(model, "qlora-3090", "rows_per_step=2", "per_device_train_batch_size=64", gpus="rtx3090")
+    assert (wide.job.micro_batch, wide.fits) == (2, True)

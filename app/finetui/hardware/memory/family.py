@@ -41,14 +41,15 @@ class Family:
     """The family's entry; a Llama's where there is none."""
 
     def number(self, key: str, otherwise: int | None = None) -> int:
-        """A size under any of its names.
+        """A size under any of its names; none of those that every model has is 0.
 
         Raises UnusableConfig where it is missing and nothing is said to stand in for it.
         """
+        least = 1 if otherwise is None else 0
         own = self.traits.get("alias", {}).get(key)
         for name in (key, *((own,) if own else ()), *_ALIASES.get(key, ())):
             value = self.values.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+            if isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST:
                 return value
         if otherwise is None:
             raise UnusableConfig(key)

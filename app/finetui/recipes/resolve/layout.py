@@ -81,7 +81,7 @@ class Frame:
             trained = load.most_trained(self.process_rows, tokens)
             micro = 1
         else:
-            tokens, micro = load.longest, layout.micro
+            tokens, micro = load.longest, min(layout.micro, self.rows)
             trained = load.most_trained(micro * self.base.sides, micro * self.base.sides * tokens)
         return replace(
             self.base,
