@@ -1,10 +1,10 @@
 # Every node runs launch.sh of the bundle once, and launch.sh starts the node's processes. BUNDLE, MODEL, OUT and PYTHON
 # have to be there under the same paths on every node. Before the time limit, and where the job is preempted, the
 # training saves a checkpoint and ends with 75; the job is then queued again and goes on from there.
-set -uo pipefail
 # >>> export
 # <<< export
 
+set -uo pipefail # not before: what a site runs first may rely on variables that are not set
 export BUNDLE MODEL OUT PYTHON
 mkdir -p -- "$OUT"
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
