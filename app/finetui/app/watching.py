@@ -15,7 +15,7 @@ from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
 from finetui.runs.folder import RunFolder
 from finetui.runs.outcome import locked, problem, result
-from finetui.runs.review.history import History, Saved, smoothed
+from finetui.runs.review.history import History, Saved
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, LIVE, STOPPED, RunState
 
 LOG_BYTES = 1 << 16
@@ -85,13 +85,7 @@ class Watch:
             phase=history.phase,
             facts=tuple(facts(history, state.steps_asked, self._lock, Paid(state.world_size, state.price), live=live)),
             gpus=tuple((sample or {}).get("gpus", [])),
-            curve=Curve(
-                name=one_line(self.run.name, 60),
-                steps=history.steps[:],
-                losses=history.losses[:],
-                smoothed=smoothed(history.losses),
-                evaluations=tuple((each.step, each.loss) for each in history.evaluations),
-            ),
+            curve=Curve.of(history, one_line(self.run.name, 60)),
             checkpoints=tuple(history.checkpoints),
             best_step=None if history.best is None else history.best.step,
             evaluated={each.step: each.loss for each in history.evaluations},

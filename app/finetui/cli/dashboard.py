@@ -11,7 +11,7 @@ from finetui.core.figures import gib
 from finetui.core.messages import t
 from finetui.runs.figures import short_duration, short_number, sparkline
 from finetui.runs.review.findings import findings
-from finetui.runs.review.history import History, smoothed
+from finetui.runs.review.history import History
 from finetui.runs.review.ledger import ledger
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _training(history: History, steps: int) -> Iterator[Fact]:
     bar = "━" * filled + "─" * (_BAR - filled)
     percent, epoch = round(100 * done / max(1, steps)), short_number(history.epochs[-1], ".2f")
     yield "step", t("watch.step-text", step=done, steps=steps, bar=bar, percent=percent, epoch=epoch), "bold"
-    curve = smoothed(history.losses)
+    curve = history.smoothed
     loss = {"loss": short_number(history.losses[-1], ".4f"), "smoothed": short_number(curve[-1], ".4f")}
     yield "loss", t("watch.loss-text", spark=sparkline(curve, _SPARK), **loss), ""
     if history.evaluations and (lowest := history.lowest_evaluation):

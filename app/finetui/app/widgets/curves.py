@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from finetui.runs.figures import short_number
+from finetui.runs.review.history import History
 
 COLOURS = ("$primary", "$accent", "$success", "$secondary", "$error")
 """One a curve; of so many runs one can be told from another."""
@@ -36,6 +38,18 @@ class Curve:
     """One a step."""
     evaluations: Sequence[tuple[int, float]] = ()
     """Step and loss of each evaluation."""
+
+    @classmethod
+    def of(cls, history: History, name: str, points: int = 1500) -> Self:
+        """What a picture needs of a run: of many steps in a row the lowest and the highest loss."""
+        places = _outermost(history.losses, points)
+        return cls(
+            name,
+            tuple(history.steps[place] for place in places),
+            tuple(history.losses[place] for place in places),
+            tuple(history.smoothed[place] for place in places),
+            tuple((each.step, each.loss) for each in history.evaluations),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,18 @@ def chart(
         left = (f"{shown:>{_LABEL_CELLS}} {'|' if ascii_only else '│'}", "$text-muted")
         lines.append(Content.assemble(left, *_row(cells, plot_height - 1 - row, plot_width)))
     return [*legend, *lines, _axis(scale, width)]
+
+
+def _outermost(values: Sequence[float], count: int) -> Sequence[int]:
+    """The places of at most so many values, by which the picture of all is the same."""
+    if len(values) <= count:
+        return range(len(values))
+    share = -(-2 * len(values) // count)
+    places = {0, len(values) - 1}
+    for start in range(0, len(values), share):
+        known = [place for place in range(start, min(start + share, len(values))) if math.isfinite(values[place])]
+        places |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)} if known else set()
+    return sorted(places)
 
 
 def _scale(curves: Sequence[Curve], columns: int, rows: int, log: bool) -> Scale | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from finetui.core.messages import t
-from finetui.runs.review.history import History, smoothed
+from finetui.runs.review.history import History
 
 _ENOUGH = 30
 """Steps without which a curve says nothing."""
@@ -69,13 +69,13 @@ def _flat(history: History) -> Iterator[Finding]:
         return
     late = losses[-len(losses) // 3 :]
     first, last = statistics.fmean(losses[: max(5, len(losses) // 10)]), statistics.fmean(late)
-    noise = 2 * statistics.stdev(late) / math.sqrt(len(late))
+    noise = 2 * _spread(late) / math.sqrt(len(late))
     if abs(first - last) < max(_FLAT * first, noise) and last > _BY_HEART:
         yield Finding("flat", {"loss": _short(last), "steps": len(losses)})
 
 
 def _diverged(history: History) -> Iterator[Finding]:
-    curve = [loss for loss in smoothed(history.losses) if math.isfinite(loss)]
+    curve = [loss for loss in history.smoothed if math.isfinite(loss)]
     if len(curve) < _ENOUGH:
         return
     lowest = min(range(len(curve)), key=curve.__getitem__)
@@ -154,7 +154,13 @@ def _beside_their_past(steps: Sequence[int], losses: Sequence[float]) -> Iterato
     for place in range(_WINDOW, len(losses)):
         past = [loss for loss in losses[place - _WINDOW : place] if math.isfinite(loss)]
         if len(past) > 2 and math.isfinite(losses[place]):
-            yield steps[place], losses[place], statistics.fmean(past), statistics.stdev(past)
+            yield steps[place], losses[place], sum(past) / len(past), _spread(past)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation, in floats: `statistics` reckons in fractions, too slow to be asked at every look."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _steps(found: Sequence[int]) -> str:

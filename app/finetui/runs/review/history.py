@@ -88,6 +88,8 @@ class History:
         """Time of the first event."""
         self.seconds = dict.fromkeys(PHASES, 0.0)
         """What the time went to."""
+        self._average = Average()
+        self._smoothed: array[float] = array("d")
         self._since: float | None = None
         self._before_first_step = True
         self._gone = True
@@ -120,6 +122,13 @@ class History:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @property
+    def smoothed(self) -> array[float]:
+        """The moving average of the losses, one a step; not to be changed."""
+        if len(self._smoothed) < len(self):
+            self._smoothed.extend(map(self._average.add, self.losses[len(self._smoothed) :]))
+        return self._smoothed
 
     @property
     def phase(self) -> str:
@@ -184,6 +193,7 @@ class History:
         self.repeated += len(self) - kept
         for column in (self.steps, self.times, self.losses, self.rates, self.norms, self.speeds, self.epochs):
             del column[kept:]
+        self._average, self._smoothed = Average(), array("d")
         self.evaluations = [each for each in self.evaluations if each.step <= step]
         self.checkpoints = [saved for saved in self.checkpoints if saved.step <= step]
 
@@ -211,20 +221,27 @@ class History:
         self._since = now
 
 
-def smoothed(values: Iterable[float], weight: float = 0.9) -> array[float]:
-    """The exponential moving average, without the pull of its start towards 0 (as Adam's moments are corrected).
+class Average:
+    """An exponential moving average, without the pull of its start towards 0 (as Adam's moments are corrected)."""
 
-    A value that is no number leaves the average as it was.
-    """
-    result: array[float] = array("d")
-    mean, norm, last = 0.0, 0.0, math.nan
-    for value in values:
+    def __init__(self, weight: float = 0.9) -> None:
+        self._weight = weight
+        self._mean = 0.0
+        self._norm = 0.0
+        self._last = math.nan
+
+    def add(self, value: float) -> float:
+        """The average with this value in it; one that is no number leaves it as it was."""
         if math.isfinite(value):
-            mean = weight * mean + (1 - weight) * value
-            norm = weight * norm + (1 - weight)
-            last = mean / norm
-        result.append(last)
-    return result
+            self._mean = self._weight * self._mean + (1 - self._weight) * value
+            self._norm = self._weight * self._norm + (1 - self._weight)
+            self._last = self._mean / self._norm
+        return self._last
+
+
+def smoothed(values: Iterable[float], weight: float = 0.9) -> array[float]:
+    """The exponential moving average of all values."""
+    return array("d", map(Average(weight).add, values))
 
 
 def _number(value: object) -> float:
