@@ -67,8 +67,9 @@ def plan(draft: Draft, on_progress: Progress | None = None) -> Plan:
     model = wrong.attempt(lambda: outline(find_model(draft.model, on_progress)))
     packages = wrong.attempt(lambda: installed(draft.python))
     tokens = None
-    if draft.data and recipe and model and overrides is not None:
-        asked = {**recipe.values, **overrides}
+    asked = {**recipe.values, **overrides} if recipe and overrides is not None else {}
+    choosing = wrong.attempt(lambda: Choosing.of(asked))
+    if draft.data and recipe and model and choosing:
         found = wrong.attempt(lambda: _tokens(draft, model, asked, on_progress))
         stage, tokens = found or (recipe.stage, None)
         if not serves(stage, recipe.stage):

@@ -228,3 +228,8 @@ def test_a_term_without_a_line_of_its_own_tells_what_finetui_does() -> None:
     assert term is not None
     assert term.written(True) == ""
     assert "content" in term.here["en"]
+
+
+def test_show_without_a_name_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes", "show"]) == 2
+    assert "qlora-3090" in capsys.readouterr().err

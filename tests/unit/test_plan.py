@@ -257,3 +257,8 @@ def test_data_without_a_row_is_an_error(qwen: str, tmp_path: Path, capsys: pytes
     for name, code in (("empty", "data.empty-file"), ("hollow", "data.not-training-data")):
         words = ("--model", qwen, "--recipe", "qlora-3090", "--data", str(tmp_path / f"{name}.jsonl"))
         assert errors(capsys, *words) == (3, [code])
+
+
+def test_a_share_that_is_none_is_refused_before_there_is_data(qwen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--model", qwen, "--recipe", "qlora-3090", "--gpu", "rtx3090", "--set", "val_size=1.5"]) == 3
+    assert "val_size = 1.5" in capsys.readouterr().err

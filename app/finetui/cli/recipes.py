@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from finetui.cli.common import Output, command
+from finetui.cli.hanging import print_hanging
 from finetui.core.errors import USAGE, FinetuiError, Problem
 from finetui.core.glossary import Term, as_toml, terms
 from finetui.core.knobs import GROUPS, Knob, knobs, named, nearest_name
@@ -21,8 +22,10 @@ def recipes_command(output: Output, action: str | None, name: str | None) -> Non
     match action:
         case None:
             _list(output)
+        case "show" if name is None:
+            raise FinetuiError(Problem("recipes.no-name", {"names": ", ".join(catalogue())}), USAGE)
         case "show":
-            _show(output, load_recipe(name or ""))
+            _show(output, load_recipe(name))
         case "explain":
             _explain(output, name)
         case _:
@@ -81,13 +84,27 @@ def _explain(output: Output, word: str | None) -> None:
             title = t(f"knobs.group-{group}")
             blocks.append(f"{title}\n{'─' * 2 * len(title)}" if language() == "zh" else f"{title}\n{'─' * len(title)}")
         blocks += [_of_knob(entry) if isinstance(entry, Knob) else _of_term(entry) for entry in members]
-    output.data("\n\n".join(blocks))
+    if not output.json:
+        _print_wrapped(output, "\n\n".join(blocks))
     output.result(
         {
             "knobs": {entry.name: _knob_json(entry) for entry in chosen if isinstance(entry, Knob)},
             "terms": {entry.name: _term_json(entry) for entry in chosen if isinstance(entry, Term)},
         }
     )
+
+
+def _print_wrapped(output: Output, text: str) -> None:
+    """Lines that are broken at words on a terminal, each going on below its own beginning; as they are elsewhere."""
+    from rich.text import Text
+
+    console = output.console()
+    if not console.is_terminal:
+        output.data(text)
+        return
+    for line in text.split("\n"):
+        plain = line.lstrip(" ")
+        print_hanging(console, Text(line[: len(line) - len(plain)]), plain) if plain else console.print()
 
 
 def _of_knob(knob: Knob) -> str:
