@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,13 @@ from finetui.runs.state import FINISHED, STARTING
 
 POLL_S = 0.5
 """The files are read and the picture is drawn at most so often."""
+MOST_S = 2.0
+"""And at least so often, however much there is to read."""
+_SHARE = 0.01
+"""Of one core that reading may take."""
 PANELS = ("facts", "checkpoints", "log")
 _LOG_LINES = 5000
-_BAR = 12
+_BAR = 8
 
 
 @dataclass
@@ -108,6 +113,7 @@ class Monitor(Room):
         snapshot: Snapshot | None = None
         try:
             while not self._left.is_set():
+                began = time.thread_time()
                 again = self._look_again.is_set()
                 self._look_again.clear()
                 new = watch.poll(again=again)
@@ -118,7 +124,8 @@ class Monitor(Room):
                 if snapshot is not None and (new is not None or added or _differ(others, before)):
                     self.post_message(Seen(snapshot, others, added))
                 before = others
-                self._look_again.wait(POLL_S)
+                cost = time.thread_time() - began
+                self._look_again.wait(min(MOST_S, max(POLL_S, cost / _SHARE)))
         except (FinetuiError, OSError) as error:
             self.post_message(Lost(error))
 

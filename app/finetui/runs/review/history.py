@@ -117,8 +117,8 @@ class History:
                     self.sample = event.facts
                 case "started":
                     self.launches += 1
-                    if (step := event.facts.get("resumed_from")) is not None:
-                        self._go_back(step)
+                    if (reached := event.facts.get("resumed_from")) is not None:
+                        self._go_back(reached)
 
     def __len__(self) -> int:
         return len(self.steps)
