@@ -260,5 +260,5 @@ def test_data_without_a_row_is_an_error(qwen: str, tmp_path: Path, capsys: pytes
 
 
 def test_a_share_that_is_none_is_refused_before_there_is_data(qwen: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", "--model", qwen, "--recipe", "qlora-3090", "--gpu", "rtx3090", "--set", "val_size=1.5"]) == 3
+    assert run(["plan", "--model", qwen, "--recipe", "qlora-3090", "--gpu", "rtx3090", "--set", "val_size=1.5"]) == 2
     assert "val_size = 1.5" in capsys.readouterr().err
