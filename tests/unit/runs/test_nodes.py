@@ -34,7 +34,7 @@ def test_two_machines_share_the_processes() -> None:
     [
         (None, 1, None, ["nodes.no-count"]),
         (2, None, None, ["nodes.rank", "nodes.master"]),
-        (2, 2, "h:1", ["nodes.rank"]),
+        (2, 2, "h:1", ["nodes.rank", "nodes.then"]),
         (2, 0, "h", ["nodes.master"]),
         (2, 0, "h:70000", ["nodes.master"]),
         (2, 0, "h;rm:1", ["nodes.master"]),
