@@ -71,6 +71,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
     "too-long": ("lora-3090", ("max_length=40000",), {}, "at most 32768"),
     "no-rows": ("lora-3090", ("max_length=64",), {"tokens": DATA}, "max_length is 64"),
     "no-bitsandbytes": ("qlora-3090", (), {"packages": {}}, "load_in_4bit"),
+    "continues-no-text": ("lora-3090", (), {"config": {"architectures": ["BertForMaskedLM"]}}, "BertForMaskedLM"),
 }  # fmt: skip
 PLANNED: dict[str, tuple[str, tuple[str, ...], dict[str, Any], str]] = {
     "packed-checkpoint-lora": ("lora-3090", (), {"config": GPTQ}, "gptq"),

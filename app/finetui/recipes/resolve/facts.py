@@ -51,6 +51,8 @@ def _model(model: Outline) -> dict[str, Any]:
         "without_sdpa": kind in table["without_sdpa"],
         "without_class": without_class,
         "successor": next((name for most, name in successors if billions <= most), ""),
+        "architecture": model.architecture,
+        "continues_no_text": any(model.architecture.endswith(end) for end in table["continue_no_text"]),
         "without_text_class": model.model_type in table["without_text_class"],
         "linear_attention": any(block.attention == "linear_attention" for block, _ in model.shape.blocks),
         "own_code": bool(model.custom_code) and not model.shape.known,
