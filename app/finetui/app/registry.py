@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SCREENS: Mapping[str, str] = {
     "home": "finetui.app.screens.home:Home",
+    "chat": "finetui.app.screens.chat:Chat",
     "monitor": "finetui.app.screens.monitor:Monitor",
+    "wizard": "finetui.app.screens.wizard.frame:Wizard",
 }
 """Each screen by its name: the module and the class, a Room."""
 
@@ -65,6 +67,24 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("checkpoints", "2", "panel('checkpoints')", shown=False),
         Action("log", "3,l", "panel('log')", shown=False),
     ),
+    "typed": (
+        Action("send", "enter", "send", always=True),
+        Action("newline", "alt+enter", "newline", shown=False, always=True),
+    ),
+    "talk": (
+        Action("who", "f5", "who(0)", always=True),
+        Action("beside", "f6", "who(1)", always=True),
+        Action("sampling", "f7", "sampling", always=True),
+        Action("raw", "f8", "raw", always=True),
+        Action("save", "f9", "save", always=True),
+        Action("fresh", "ctrl+n", "fresh", shown=False, always=True),
+        Action("again", "ctrl+r", "again", shown=False, always=True),
+    ),
+    "wizard": (Action("next", "f5,enter", "next"),),
+    "path": (Action("complete", "tab", "complete", shown=False),),
+    "picked": (Action("remove", "delete,backspace", "screen.step.remove"),),
+    "form": (Action("default", "delete,backspace", "default"), Action("cycle", "space", "cycle", shown=False)),
+    "review": (Action("copy-commands", "c", "copy"), Action("save-commands", "w", "save")),
 }
 """The actions of each place."""
 

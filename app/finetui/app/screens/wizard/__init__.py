@@ -1,0 +1,1 @@
+"""The wizard: data, model, recipe, review, launch; a step a file, over one draft that is kept after every change."""

@@ -1,0 +1,337 @@
+"""The first step: which data, how it is read, what is in it, which of its rows are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, OptionList
+
+from finetui.app.registry import bindings
+from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.bubbles import bubbles
+from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.lines import Lines
+from finetui.app.widgets.printed import Printed
+from finetui.core.errors import FinetuiError, render
+from finetui.core.messages import t
+from finetui.core.text import one_line
+from finetui.offers import Place, format_of, is_there, near
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from finetui.data import Inspection, Record, Rejected
+    from finetui.data.detection.readings import Question
+    from finetui.draft import Draft
+
+_LOOKED_INTO = 12
+"""Files near by whose format is shown beside them."""
+_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the chosen data."""
+
+    inspection: Inspection
+    rows: Sequence[Record | Rejected]
+    """The first few."""
+    whole: bool
+    """Whether all rows have been read."""
+
+
+class PathField(Input):
+    """A path, completed by Tab."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("path")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Tab completes where something was typed; else it goes on to the next widget."""
+        return bool(self.value) if action == "complete" else super().check_action(action, parameters)
+
+
+class Picked(Choices):
+    """The data that was chosen; Delete takes one away."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("picked")
+
+
+class DataStep(Step):
+    """Files and folders, and what they hold."""
+
+    NAME = "data"
+    DEFAULT_CSS = """
+    DataStep #picked { height: auto; max-height: 4; }
+    DataStep #near { height: 1fr; }
+    DataStep #question { padding: 0 1; color: $warning; text-style: bold; }
+    DataStep #replies { height: auto; max-height: 4; }
+    DataStep #card { height: 1fr; padding: 0 1; }
+    DataStep #rows { height: auto; margin-top: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._near: list[Place] = []
+        self._formats: dict[str, str | None] = {}
+        self._seen: Seen | FinetuiError | None = None
+        self._seen_of: Draft | None = None
+        self._percent = 0
+
+    def compose(self) -> ComposeResult:
+        """A path to type, what is near it, what was chosen and what that is."""
+        yield PathField(id="path")
+        yield Picked(id="picked")
+        yield Choices(id="near")
+        yield Lines(id="question")
+        yield Choices(id="replies")
+        with VerticalScroll(id="card"):
+            yield Printed(id="facts")
+            yield Lines(id="rows")
+
+    def enter(self) -> None:
+        """Look at what is here, or again at what was chosen."""
+        self.query_one("#path").focus()
+        self._look_near()
+        self._look_into()
+        self.speak()
+
+    def missing(self) -> str | None:
+        """Data, of which something can be trained."""
+        if not self.draft.data:
+            return "wizard.no-data"
+        if isinstance(self._seen, FinetuiError) or (self._seen and self._seen.inspection.refusals()):
+            return "wizard.unusable-data"
+        return None
+
+    def close(self) -> bool:
+        """Empty the path."""
+        field = self.query_one("#path", Input)
+        if field.value:
+            field.value = ""
+            field.focus()
+            return True
+        return False
+
+    # ---- choosing
+
+    @on(Input.Changed, "#path")
+    def _typed(self) -> None:
+        self._look_near()
+
+    @on(Input.Submitted, "#path")
+    def _entered(self, event: Input.Submitted) -> None:
+        word = event.value.strip()
+        chosen = self.query_one("#near", Choices).chosen
+        if word and is_there(word):
+            self._take(word)
+        elif chosen is not None and (word or not self.draft.data):
+            self._take_near(chosen)
+        elif word:
+            self._take(word)  # a hub id in a cache; else it is refused in the words of `inspect`
+        else:
+            self.wizard.action_next()
+
+    @on(OptionList.OptionSelected, "#near")
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option_id:
+            self._take_near(event.option_id)
+
+    def _take_near(self, word: str) -> None:
+        field = self.query_one("#path", Input)
+        if any(place.is_folder for place in self._near if place.word == word):
+            field.value = word
+            field.cursor_position = len(word)
+            field.focus()
+        else:
+            self._take(word)
+
+    def _take(self, word: str) -> None:
+        draft = self.draft
+        self.query_one("#path", Input).value = ""
+        self.query_one("#path").focus()
+        if word not in draft.data:
+            self._change(replace(draft, data=(*draft.data, word)))
+
+    def action_remove(self) -> None:
+        """Take away the highlighted data."""
+        word = self.query_one("#picked", Choices).chosen
+        if word is not None:
+            left = tuple(each for each in self.draft.data if each != word)
+            self._change(replace(self.draft, data=left))
+            if not left:
+                self.query_one("#path").focus()
+
+    def action_complete(self) -> None:
+        """Go on typing with what is highlighted."""
+        field, chosen = self.query_one("#path", Input), self.query_one("#near", Choices).chosen
+        if chosen is not None:
+            field.value = chosen
+            field.cursor_position = len(chosen)
+
+    def key_down(self) -> None:
+        """From the path into the list below it."""
+        if self.screen.focused is self.query_one("#path"):
+            self.query_one("#near" if self._is_choosing else "#card").focus()
+
+    @on(OptionList.OptionSelected, "#replies")
+    def _replied(self, event: OptionList.OptionSelected) -> None:
+        question = self._question()
+        option = next((each for each in question.options if each.value == event.option_id), None) if question else None
+        if option is not None:
+            self._change(self.draft.reading_as(option.flags))
+            self.query_one("#path").focus()
+
+    def _change(self, draft: Draft) -> None:
+        self.wizard.change(draft)
+        self._look_into()
+        self.speak()
+
+    # ---- looking
+
+    def _look_near(self) -> None:
+        typed = self.query_one("#path", Input).value
+        self.newest("near", lambda: near(typed), self._show_near)
+        self._show_parts()
+
+    def _show_near(self, found: list[Place] | FinetuiError) -> None:
+        self._near = [] if isinstance(found, FinetuiError) else found
+        self._offer_near()
+        unknown = [place for place in self._near[:_LOOKED_INTO] if place.word not in self._formats]
+
+        def look() -> dict[str, str | None]:
+            return {place.word: format_of(place) for place in unknown}
+
+        if unknown and self._is_choosing:
+            self.newest("formats", look, self._show_formats)
+
+    def _show_formats(self, found: dict[str, str | None] | FinetuiError) -> None:
+        if not isinstance(found, FinetuiError):
+            self._formats |= found
+            self._offer_near()
+
+    def _offer_near(self) -> None:
+        width = max((cell_len(one_line(place.word)) for place in self._near), default=0)
+        self.query_one("#near", Choices).offer(
+            [(place.word, _place_line(place, self._formats.get(place.word), min(width, 48))) for place in self._near]
+        )
+
+    def _look_into(self) -> None:
+        """Recognise the chosen data, then read it through."""
+        draft = self.draft
+        asked = replace(draft, model="", recipe="", assignments=())
+        if asked == self._seen_of:
+            return
+        self._seen_of, self._seen, self._percent = asked, None, 0
+        self.drop("whole")
+        if not draft.data:
+            self.drop("card")
+            return
+
+        def look() -> Seen:
+            from finetui.data import Inspection
+            from finetui.data.lookup import find_rows
+            from finetui.data.reader import open_input
+
+            inspection = Inspection(open_input(draft.data, draft.reading, draft.evaluation))
+            rows = [] if inspection.refusals() else find_rows(draft.data, 1, _ROWS, draft.reading)
+            return Seen(inspection, rows, whole=False)
+
+        self.newest("card", look, self._recognised)
+
+    def _recognised(self, seen: Seen | FinetuiError) -> None:
+        self._seen = seen
+        self.speak()
+        if isinstance(seen, FinetuiError):
+            return
+        draft, rows = self.draft, seen.rows
+
+        def read() -> Seen:
+            from finetui.data import inspect
+
+            return Seen(inspect(draft.data, draft.reading), rows, whole=True)
+
+        self.newest("whole", read, self._read)
+
+    def _read(self, seen: Seen | FinetuiError) -> None:
+        self._seen = seen
+        self.speak()
+
+    def _question(self) -> Question | None:
+        seen = self._seen
+        return None if seen is None or isinstance(seen, FinetuiError) else seen.inspection.question
+
+    # ---- saying
+
+    @property
+    def _is_choosing(self) -> bool:
+        return not self.draft.data or bool(self.query_one("#path", Input).value)
+
+    def on_resize(self) -> None:
+        """Bubbles fold at the width that there is."""
+        self.speak()
+
+    def speak(self) -> None:
+        """Everything that is known, in the language in force."""
+        self.query_one("#path", Input).placeholder = t("wizard.path-more" if self.draft.data else "wizard.path-first")
+        self.query_one("#picked", Choices).offer([(word, one_line(word)) for word in self.draft.data])
+        self._offer_near()
+        question, seen = self._question(), self._seen
+        self.query_one("#question", Lines).show([question.text.text()] if question else [])
+        self.query_one("#replies", Choices).offer(
+            [(option.value, option.label.text()) for option in question.options] if question else []
+        )
+        facts, rows = self.query_one("#facts", Printed), self.query_one("#rows", Lines)
+        rows.show([])
+        if seen is None:
+            facts.show(lambda console: console.print(t("wizard.looking")) if self.draft.data else None)
+        elif isinstance(seen, FinetuiError):
+            facts.show(lambda console: console.print(render(seen.problems), style="red"))
+        else:
+            facts.show(lambda console: _describe(console, seen))
+            rows.show(list(_row_lines(seen.rows, self.size.width - 4)))
+        self._show_parts()
+
+    def _show_parts(self) -> None:
+        choosing, asked = self._is_choosing, self._question() is not None
+        self.query_one("#picked").display = bool(self.draft.data)
+        self.query_one("#near").display = choosing
+        for part in ("#question", "#replies"):
+            self.query_one(part).display = asked and not choosing
+        self.query_one("#card").display = not choosing
+
+
+def _describe(console: Console, seen: Seen) -> None:
+    from finetui.cli.describe import describe
+
+    console.print(describe(seen.inspection))
+    if not seen.whole:
+        console.print(t("wizard.reading"), style="cyan")
+
+
+def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Content]:
+    from finetui.data import Rejected
+
+    for row in rows:
+        facts = {"row": row.place.row, "file": one_line(row.place.file)}
+        yield Content.styled(t("wizard.row", **facts), "$text-muted")
+        if isinstance(row, Rejected):
+            yield Content.styled(f"{row.code}: {t(f'data.row-{row.code}')}", "$error")
+        else:
+            yield from bubbles(row.record, width)
+
+
+def _place_line(place: Place, format: str | None, width: int) -> Content:
+    from finetui.core.figures import size
+
+    name = one_line(place.word, 200)
+    padding = " " * max(1, width - cell_len(name) + 2)
+    beside = "" if place.is_folder else size(place.bytes)
+    return Content.assemble(name, padding, (beside.rjust(9), "$text-muted"), "  ", (format or "", "$success"))

@@ -1,0 +1,133 @@
+"""The last step: lock the bundle, start the run, go where it is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input
+
+from finetui.app.registry import SCREENS
+from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.lines import Lines
+from finetui.core import home
+from finetui.core.errors import FinetuiError, Problem, render, render_warnings
+from finetui.core.messages import t
+from finetui.core.text import PATH_LIMIT, one_line
+from finetui.draft import Draft
+from finetui.runs.folder import RunFolder
+
+
+@dataclass
+class Stage(Message):
+    """How far locking is."""
+
+    text: str
+
+
+class LaunchStep(Step):
+    """A name, and Enter."""
+
+    NAME = "launch"
+    DEFAULT_CSS = """
+    LaunchStep Lines { padding: 0 1; }
+    LaunchStep #bundle { margin: 0 0 1 0; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._busy = False
+        self._done: list[str] = []
+        self._now = ""
+        self._wrong: FinetuiError | None = None
+
+    def compose(self) -> ComposeResult:
+        """The name of the bundle, what happens."""
+        yield Lines(id="launch-words")
+        yield Input(id="bundle")
+        yield Lines(id="stages")
+
+    def enter(self) -> None:
+        """Offer the name."""
+        self.query_one("#bundle", Input).value = self.draft.out.name
+        self.query_one("#bundle").focus()
+        if not self._busy:
+            self._done, self._now, self._wrong = [], "", None
+        self.speak()
+
+    def close(self) -> bool:
+        """What has begun is not left half done."""
+        if self._busy:
+            self.notify(t("wizard.busy"), markup=False)
+        return self._busy
+
+    @on(Input.Submitted, "#bundle")
+    def _launch(self, event: Input.Submitted) -> None:
+        if self._busy:
+            return
+        name = Path(event.value.strip()).expanduser()
+        out = name if name.is_absolute() else home.home() / "bundles" / (event.value.strip() or self.draft.out.name)
+        self.wizard.change(
+            replace(self.draft, out=out if out.suffix == ".bundle" else out.with_name(f"{out.name}.bundle"))
+        )
+        self._busy, self._done, self._wrong, self._now = True, [], None, t("wizard.locking")
+        draft = self.draft
+        self.newest("launch", lambda: _lock_and_start(draft, self._stage), self._started)
+        self.speak()
+
+    def _stage(self, facts: Mapping[str, Any]) -> None:
+        total = facts.get("total")
+        text = t(f"models.stage-{facts['stage']}")
+        percent = int(100 * facts["done"] / total) if total else 0
+        self.post_message(Stage(t("models.stage-line", text=text, percent=percent) if total else text))
+
+    @on(Stage)
+    def _told(self, stage: Stage) -> None:
+        if stage.text != self._now:
+            self._now = stage.text
+            self.speak()
+
+    def _started(self, found: tuple[RunFolder, tuple[Problem, ...]] | FinetuiError) -> None:
+        self._busy, self._now = False, ""
+        if isinstance(found, FinetuiError):
+            self._wrong = found
+            self.speak()
+            return
+        run, warnings = found
+        wizard = self.wizard
+        wizard.forget()
+        app = wizard.finetui
+        wizard.dismiss()
+        if "monitor" in SCREENS:
+            app.open("monitor", run.path)
+        if warnings:
+            app.notify(render_warnings(warnings), severity="warning", markup=False, timeout=12)
+
+    def speak(self) -> None:
+        """Everything, in the language in force."""
+        self.query_one("#launch-words", Lines).show([t("wizard.launch-words"), t("wizard.launch-name")])
+        lines: list[Content | str] = [*self._done, *([self._now] if self._now else [])]
+        if self._wrong is not None:
+            lines += [
+                Content.styled(one_line(line, PATH_LIMIT), "$error")
+                for line in render(self._wrong.problems).splitlines()
+            ]
+        elif not self._busy:
+            lines.append(Content.styled(t("wizard.press-enter"), "bold $accent"))
+        self.query_one("#stages", Lines).show(lines)
+
+
+def _lock_and_start(draft: Draft, tell: Any) -> tuple[RunFolder, tuple[Problem, ...]]:
+    from finetui.runs.launch import start
+    from finetui.wizard import lock
+
+    draft.out.parent.mkdir(parents=True, exist_ok=True)
+    locked = lock(draft, tell)
+    model = draft.model if Path(draft.model).expanduser().is_dir() else None
+    return start(locked.path, model=model, python=draft.python, on_progress=tell), tuple(locked.warnings)

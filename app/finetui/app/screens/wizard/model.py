@@ -1,0 +1,271 @@
+"""The second step: which model, what it is, and a row of the data as it will see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, OptionList
+
+from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.facts import Facts, Row
+from finetui.app.widgets.printed import Printed
+from finetui.core.errors import FinetuiError, Problem, render
+from finetui.core.figures import gib
+from finetui.core.messages import t
+from finetui.core.text import one_line
+from finetui.offers import ModelOffer, licence, model, models
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from finetui.draft import Draft
+
+
+class ModelStep(Step):
+    """Models on this machine."""
+
+    NAME = "model"
+    DEFAULT_CSS = """
+    ModelStep #models { height: auto; max-height: 8; }
+    ModelStep #about { height: 1fr; padding: 0 1; margin-top: 1; }
+    ModelStep #as-seen { margin-top: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._models: list[ModelOffer] | None = None
+        self._shown: ModelOffer | FinetuiError | None = None
+        self._look: Look | None = None
+
+    def compose(self) -> ComposeResult:
+        """A name to type, what is here, what the highlighted one is."""
+        yield Input(id="name")
+        yield Choices(id="models")
+        with VerticalScroll(id="about"):
+            yield Facts(id="model-facts")
+            yield Printed(id="as-seen")
+
+    def enter(self) -> None:
+        """Look at what is here."""
+        self.query_one("#models").focus()
+        self.newest("models", models, self._found)
+        self.speak()
+
+    def missing(self) -> str | None:
+        """A model."""
+        return None if self.draft.model else "wizard.no-model"
+
+    def close(self) -> bool:
+        """Empty the name."""
+        field = self.query_one("#name", Input)
+        if field.value:
+            field.value = ""
+            self.query_one("#models").focus()
+            return True
+        return False
+
+    def _found(self, found: list[ModelOffer] | FinetuiError) -> None:
+        self._models = [] if isinstance(found, FinetuiError) else found
+        chosen = self.draft.model
+        if chosen and chosen not in [offer.reference for offer in self._models]:
+            self._models.insert(0, ModelOffer(chosen))
+        self.speak()
+        places = [place for place, offer in enumerate(self._offered()) if offer.reference == chosen]
+        if places:
+            self.query_one("#models", Choices).highlighted = places[0]
+
+    def _offered(self) -> list[ModelOffer]:
+        typed = self.query_one("#name", Input).value.strip().lower()
+        return [offer for offer in self._models or [] if typed in offer.reference.lower()]
+
+    @on(Input.Changed, "#name")
+    def _typed(self) -> None:
+        self._offer()
+
+    @on(Input.Submitted, "#name")
+    def _entered(self, event: Input.Submitted) -> None:
+        word = event.value.strip()
+        chosen = self.query_one("#models", Choices).chosen
+        if word and word not in [offer.reference for offer in self._models or []]:
+            if chosen is not None:
+                self._take(chosen)
+            else:
+                self.newest("named", lambda: model(word), self._named)
+        elif word or chosen:
+            self._take(word or str(chosen))
+
+    def _named(self, found: ModelOffer | FinetuiError) -> None:
+        if isinstance(found, FinetuiError):
+            self._show(found)
+        else:
+            self._take(found.reference)
+
+    @on(OptionList.OptionHighlighted, "#models")
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        offer = next((each for each in self._models or [] if each.reference == event.option_id), None)
+        if offer is not None and offer != self._shown:
+            self._show(offer)
+
+    @on(OptionList.OptionSelected, "#models")
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option_id:
+            self._take(event.option_id)
+
+    def key_down(self) -> None:
+        """From the name into the list below it."""
+        if self.screen.focused is self.query_one("#name"):
+            self.query_one("#models").focus()
+
+    def _take(self, reference: str) -> None:
+        offer = next((each for each in self._models or [] if each.reference == reference), None)
+        if offer is not None and offer.problems:
+            self._show(offer)
+            return
+        self.wizard.change(replace(self.draft, model=reference))
+        self.wizard.action_next()
+
+    def _show(self, found: ModelOffer | FinetuiError) -> None:
+        self._shown, self._look = found, None
+        draft = self.draft
+        self._tell()
+        if isinstance(found, ModelOffer) and found.outline is not None and found.outline.has_tokenizer:
+            folder = found.outline.folder
+            self.newest("look", lambda: _look(draft, folder), self._looked)
+        else:
+            self.drop("look")
+
+    def _looked(self, look: Look | FinetuiError) -> None:
+        self._look = None if isinstance(look, FinetuiError) else look
+        self._tell()
+
+    def on_resize(self) -> None:
+        """Names get what room there is."""
+        self._offer()
+
+    def speak(self) -> None:
+        """Everything that is known, in the language in force."""
+        self.query_one("#name", Input).placeholder = t("wizard.model-name")
+        self._offer()
+        self._tell()
+
+    def _offer(self) -> None:
+        width = min(48, max((cell_len(one_line(offer.reference)) for offer in self._models or []), default=0))
+        self.query_one("#models", Choices).offer([(offer.reference, _line(offer, width)) for offer in self._offered()])
+
+    def _tell(self) -> None:
+        found = self._shown
+        facts = self.query_one("#model-facts", Facts)
+        if isinstance(found, FinetuiError):
+            facts.tell([("", line, "$error") for line in render(found.problems).splitlines()])
+        elif found is not None:
+            facts.tell(list(_facts(found, self._look)))
+        look = self._look
+        self.query_one("#as-seen", Printed).show(None if look is None else lambda console: _draw_look(console, look))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What takes a tokenizer to be known of a model."""
+
+    template: str
+    """Its name and where it comes from, or why there is none."""
+    row: object = None
+    """The first row of the data through it; None without data."""
+    wrong: tuple[Problem, ...] = ()
+
+
+def _look(draft: Draft, folder: Path) -> Look:
+    from finetui.cli.marked import Lens
+    from finetui.cli.preview_rows import see
+    from finetui.core.encode import load_template, load_tokenizer
+    from finetui.data.lookup import find_rows
+
+    try:
+        tokenizer = load_tokenizer(folder)
+        template = load_template(folder, tokenizer, draft.template)
+    except FinetuiError as error:
+        return Look(one_line(error.problems[0].message()), wrong=error.problems)
+    told = t(f"wizard.template-{template.source}", name=one_line(template.name))
+    if not draft.data:
+        return Look(told)
+    try:
+        return Look(told, see(find_rows(draft.data, 1, 1, draft.reading)[0], Lens(tokenizer, template)))
+    except FinetuiError as error:
+        return Look(told, wrong=error.problems)
+
+
+def _draw_look(console: Console, look: Look) -> None:
+    from finetui.cli.preview_rows import Raw, Seen, SetAside
+
+    if look.wrong:
+        console.print(render(look.wrong), style="red")
+    if isinstance(look.row, (Seen, Raw, SetAside)):
+        console.print(t("profile.legend"), style="cyan")
+        look.row.show(console)
+
+
+def _line(offer: ModelOffer, width: int) -> Content:
+    name = set_cell_size(one_line(offer.reference), max(4, width))
+    if offer.outline is None:
+        return Content.assemble(
+            name, "  ", (t("wizard.model-unusable" if offer.problems else "wizard.model-made"), "$text-muted")
+        )
+    outline = offer.outline
+    return Content.assemble(
+        name,
+        "  ",
+        (_size(outline.parameters).rjust(7), ""),
+        "  ",
+        (f"{outline.dtype}  {one_line(outline.architecture, 40)}", "$text-muted"),
+    )
+
+
+def _size(parameters: int) -> str:
+    billions = parameters / 1e9
+    return (
+        f"{billions:.1f} B"
+        if billions >= 1
+        else f"{1000 * billions:.0f} M"
+        if billions >= 0.001
+        else f"{parameters / 1e3:.0f} k"
+    )
+
+
+def _facts(offer: ModelOffer, look: Look | None) -> Iterator[Row]:
+    if offer.problems:
+        yield from ((("", line, "$error")) for line in render(offer.problems).splitlines())
+        return
+    if offer.outline is None:
+        yield "", t("wizard.model-made"), ""
+        return
+    outline = offer.outline
+    size = "" if outline.weight_bytes is None else f" · {gib(outline.weight_bytes)}"
+    yield (
+        t("wizard.fact-architecture"),
+        f"{one_line(outline.architecture)} · {_size(outline.parameters)} · {outline.dtype}{size}",
+        "",
+    )
+    if outline.max_position_embeddings:
+        yield t("wizard.fact-context"), t("wizard.tokens", count=f"{outline.max_position_embeddings:,}"), ""
+    yield (
+        t("wizard.fact-template"),
+        look.template if look else "…" if outline.has_tokenizer else t("wizard.no-tokenizer"),
+        "",
+    )
+    yield t("wizard.fact-licence"), one_line(licence(outline.folder) or t("wizard.unknown")), ""
+    if outline.quantization:
+        yield t("wizard.fact-quantised"), one_line(outline.quantization), ""
+    if outline.custom_code:
+        yield t("wizard.fact-code"), t("wizard.custom-code", files=", ".join(outline.custom_code)), "$warning"
+    if not outline.has_weights:
+        yield t("wizard.fact-weights"), t("wizard.no-weights"), "$warning"
+    yield t("wizard.fact-folder"), one_line(str(outline.folder)), ""

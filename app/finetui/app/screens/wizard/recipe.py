@@ -1,0 +1,241 @@
+"""The third step: which recipe, whether it fits, and its settings, each to be changed with its effect in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import OptionList
+
+from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.facts import bar
+from finetui.app.widgets.form import Field, Form
+from finetui.app.widgets.lines import Lines
+from finetui.core.errors import FinetuiError
+from finetui.core.figures import duration, gib
+from finetui.core.glossary import as_toml
+from finetui.core.knobs import GROUPS, Value, knobs
+from finetui.core.messages import t
+from finetui.core.text import one_line
+from finetui.offers import RecipeOffer, best_first, recipe, recipes
+
+if TYPE_CHECKING:
+    from finetui.draft import Draft
+    from finetui.recipes.resolve import Plan
+
+_AFTER_S = 0.25
+"""How long after the last key the prediction is made."""
+_BAR = 14
+_WIDE_BAR = 30
+
+
+class RecipeStep(Step):
+    """The catalogue and the form of settings."""
+
+    NAME = "recipe"
+    DEFAULT_CSS = """
+    RecipeStep #recipes { height: auto; max-height: 7; }
+    RecipeStep #prediction { padding: 0 1; margin: 1 0; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: Draft | None = None
+        self._offers: list[RecipeOffer] | None = None
+        self._refused: FinetuiError | None = None
+        self._plan: Plan | FinetuiError | None = None
+        self._tried: Draft | None = None
+        self._soon: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """The catalogue, the prediction, the settings."""
+        yield Choices(id="recipes")
+        yield Lines(id="prediction")
+        yield Form(id="settings")
+
+    def enter(self) -> None:
+        """Plan every recipe, where data or model are others now."""
+        self.query_one("#recipes").focus()
+        asked = replace(self.draft, recipe="", assignments=())
+        if asked != self._asked or isinstance(self._plan, FinetuiError):
+            self._asked, self._offers, self._plan = asked, None, None
+            draft = self.draft
+            self.newest("offers", lambda: _offers(draft), self._found)
+        self.speak()
+
+    def missing(self) -> str | None:
+        """A recipe that can be planned."""
+        if not self.draft.recipe:
+            return "wizard.no-recipe"
+        return "wizard.no-plan" if isinstance(self._plan, FinetuiError) else None
+
+    def close(self) -> bool:
+        """Leave the setting that is being typed, or the form."""
+        if self.query_one(Form).close():
+            return True
+        if self.screen.focused is not self.query_one("#recipes"):
+            self.query_one("#recipes").focus()
+            return True
+        return False
+
+    def _found(self, found: tuple[list[RecipeOffer], int] | FinetuiError) -> None:
+        if isinstance(found, FinetuiError):
+            self._refused = found
+        else:
+            self._offers, self._refused = best_first(*found), None
+        if self._offers and not self.draft.recipe:
+            self.wizard.change(self.draft.following(self._offers[0].recipe.name))
+        self.speak()
+        places = [at for at, offer in enumerate(self._offers or ()) if offer.recipe.name == self.draft.recipe]
+        if places:
+            self.query_one("#recipes", Choices).highlighted = places[0]
+            self._show(self._offers[places[0]] if self._offers else None)
+
+    def _show(self, offer: RecipeOffer | None) -> None:
+        if offer is not None:
+            self._plan = offer.plan or FinetuiError(offer.problems)
+            self._tried = None
+            self.speak()
+
+    @on(OptionList.OptionHighlighted, "#recipes")
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        name = event.option_id
+        if name and name != self.draft.recipe:
+            self.wizard.change(self.draft.following(name))
+            offer = next(each for each in self._offers or () if each.recipe.name == name)
+            if self.draft.assignments:
+                self._plan_again(self.draft)
+            self._show(offer)
+
+    @on(OptionList.OptionSelected, "#recipes")
+    def _selected(self) -> None:
+        self.wizard.action_next()
+
+    # ---- settings
+
+    @on(Form.Said)
+    def _said(self, said: Form.Said) -> None:
+        draft = self.draft.setting(said.name, said.value)
+        if said.is_done:
+            self.wizard.change(draft)
+        self._plan_soon(draft, now=said.is_done)
+
+    @on(Form.Left)
+    def _left(self, left: Form.Left) -> None:
+        self.wizard.change(self.draft.setting(left.name, None))
+        self._plan_soon(self.draft, now=True)
+
+    @on(Form.Dropped)
+    def _dropped(self) -> None:
+        self._plan_soon(self.draft, now=True)
+
+    def _plan_soon(self, draft: Draft, *, now: bool) -> None:
+        if self._soon is not None:
+            self._soon.stop()
+        if now:
+            self._plan_again(draft)
+        else:
+            self._soon = self.set_timer(_AFTER_S, lambda: self._plan_again(draft))
+
+    def _plan_again(self, draft: Draft) -> None:
+        def work() -> Plan:
+            from finetui.wizard import plan
+
+            return plan(draft)
+
+        self.newest("plan", work, self._planned)
+
+    def _planned(self, found: Plan | FinetuiError) -> None:
+        self._plan = found
+        self.speak()
+
+    # ---- saying
+
+    def on_resize(self) -> None:
+        """Lines get what room there is."""
+        self.speak()
+
+    def speak(self) -> None:
+        """Everything that is known, in the language in force."""
+        width = self.size.width - 2
+        offers = self._offers or []
+        name = max((len(offer.recipe.name) for offer in offers), default=0)
+        self.query_one("#recipes", Choices).offer([(o.recipe.name, _offer_line(o, name, width)) for o in offers])
+        shown = self.query_one("#prediction", Lines)
+        if self._refused is not None:
+            shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._refused.problems])
+        elif self._plan is None:
+            shown.show([t("wizard.planning")])
+        elif isinstance(self._plan, FinetuiError):
+            shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._plan.problems[:3]])
+        else:
+            shown.show(list(_prediction(self._plan)))
+            self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
+
+
+def _offers(draft: Draft) -> tuple[list[RecipeOffer], int]:
+    """Every recipe for the data's stage, planned; and the GPUs of this machine."""
+    from finetui.data import Inspection
+    from finetui.data.reader import open_input
+    from finetui.hardware.probe import probe
+
+    stage = Inspection(open_input(draft.data, draft.reading)).stage if draft.data else None
+    return [recipe(draft, each) for each in recipes(stage)], len(probe().gpus)
+
+
+def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:
+    title = offer.recipe.name.ljust(name)
+    if offer.plan is None:
+        why = offer.problems[0].message() if offer.problems else ""
+        return Content.assemble(("✗ ", "$error"), (title, "$text-muted"), "  ", (one_line(why), "$text-muted"))
+    plan = offer.plan
+    high, free = plan.prediction.band[1], plan.free_bytes
+    sign = ("✓ ", "$success") if offer.fits else ("✗ ", "$error")
+    meter = (bar(high / max(1, free), _BAR), "$success" if plan.fits else "$error")
+    time = "" if plan.seconds is None else duration(plan.seconds)
+    return Content.assemble(
+        sign,
+        title,
+        "  ",
+        meter,
+        f" {gib(high):>9}",
+        (f"  {time:>7}  {one_line(offer.recipe.about(), 120)}", "$text-muted"),
+    )
+
+
+def _prediction(plan: Plan) -> Iterator[Content | str]:
+    low, high = plan.prediction.band
+    free = plan.free_bytes
+    style = "$success" if plan.fits else "$error"
+    facts: dict[str, object] = {"low": gib(low), "high": gib(high), "free": gib(free)}
+    yield Content.assemble(
+        (bar(high / max(1, free), _WIDE_BAR), style),
+        "  ",
+        (t("wizard.fits" if plan.fits else "wizard.fits-not", **facts), style),
+    )
+    time = "–" if plan.seconds is None else duration(plan.seconds)
+    facts = {"time": time, "steps": plan.settled.saving.steps or 0, "disk": gib(plan.disk_bytes)}
+    where = plan.settled.frame.device.name
+    yield Content.styled(t("wizard.takes-time", device=one_line(where), **facts), "$text-muted")
+
+
+def _fields(plan: Plan, draft: Draft) -> Iterator[Field]:
+    """Every setting, by group; what only chooses rows stands in the first step."""
+    said, table, choices = draft.set_values(), knobs(), plan.settings.choices
+    for group in GROUPS:
+        for name, choice in choices.items():
+            if table[name].group == group:
+                yield Field(name, written(choice.value), one_line(choice.why(), 300), name in said)
+
+
+def written(value: Value) -> str:
+    """As `--set` takes it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    return value if isinstance(value, str) else as_toml(value)

@@ -1,0 +1,151 @@
+"""The fourth step: everything resolved, what differs from the recipe, and the commands that say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+
+from finetui.app.registry import bindings
+from finetui.app.screens.wizard.recipe import written
+from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.lines import Lines
+from finetui.app.widgets.printed import Printed
+from finetui.cli.common import Output
+from finetui.core.errors import FinetuiError, Problem, render
+from finetui.core.files import write_text
+from finetui.core.messages import t
+from finetui.core.text import PATH_LIMIT, one_line
+from finetui.offers import bundle_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from finetui.draft import Draft
+    from finetui.recipes.resolve import Plan
+
+
+@dataclass(frozen=True)
+class Paper(Output):
+    """An Output that prints on a given console."""
+
+    paper: Console | None = None
+
+    def console(self, *, err: bool = False) -> Console:
+        """The given one."""
+        assert self.paper is not None
+        return self.paper
+
+
+class ReviewStep(Step):
+    """What will be locked."""
+
+    NAME = "review"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("review")
+    DEFAULT_CSS = """
+    ReviewStep #whole { height: 1fr; padding: 0 1; }
+    ReviewStep #commands { padding: 0 1; text-wrap: wrap; margin-top: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plan: Plan | FinetuiError | None = None
+
+    def compose(self) -> ComposeResult:
+        """The plan, the commands."""
+        with VerticalScroll(id="whole"):
+            yield Lines(id="choices")
+            yield Printed(id="plan")
+        yield Lines(id="commands")
+
+    def enter(self) -> None:
+        """Plan what was chosen."""
+        draft = self.draft
+        if draft.out.name == "" or draft.out.exists():
+            self.wizard.change(replace(draft, out=bundle_folder(draft)))
+        self.query_one("#whole").focus()
+        self._plan = None
+        draft = self.draft
+
+        def work() -> Plan:
+            from finetui.wizard import plan
+
+            return plan(draft)
+
+        self.newest("plan", work, self._planned)
+        self.speak()
+
+    def missing(self) -> str | None:
+        """A plan that can be locked."""
+        if isinstance(self._plan, FinetuiError) or (self._plan and self._plan.untrained):
+            return "wizard.no-plan"
+        if self._plan and not self._plan.fits and not self.draft.accept_memory:
+            return "wizard.does-not-fit"
+        return None
+
+    def _planned(self, found: Plan | FinetuiError) -> None:
+        self._plan = found
+        self.speak()
+
+    def speak(self) -> None:
+        """Everything, in the language in force."""
+        draft, plan = self.draft, self._plan
+        self.query_one("#choices", Lines).show(list(_chosen(draft, None if isinstance(plan, FinetuiError) else plan)))
+        lines = [t("wizard.commands"), *(one_line(words, PATH_LIMIT) for words in draft.launching())]
+        self.query_one("#commands", Lines).show([Content.styled(lines[0], "$text-muted"), *lines[1:]])
+        self.query_one("#plan", Printed).show(lambda console: _draw(console, plan, draft))
+
+    def action_copy(self) -> None:
+        """Copy the commands."""
+        self.app.copy_to_clipboard("\n".join(self.draft.launching()) + "\n")
+        self.notify(t("wizard.copied"), markup=False)
+
+    def action_save(self) -> None:
+        """Write the commands into a file: tmux lets no copy through unless it is told to."""
+        path = self.draft.out.with_suffix(".sh")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "#!/bin/sh\nset -e\n" + "\n".join(self.draft.launching()) + "\n")
+        except OSError as error:
+            facts = {"error": error.strerror or str(error)}
+            self.wizard.finetui.refuse(FinetuiError(Problem("app.system", facts, str(path))))
+        else:
+            self.notify(t("wizard.saved", path=str(path)), markup=False)
+
+
+def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
+    """What was chosen, and what of it differs from the recipe."""
+    for label, value in (
+        ("data", ", ".join(draft.data)),
+        ("model", draft.model),
+        ("recipe", draft.recipe),
+        ("bundle", str(draft.out)),
+    ):
+        yield Content.assemble((t(f"wizard.label-{label}").ljust(10), "$text-muted"), one_line(value, 400))
+    if not draft.assignments:
+        return
+    asked = plan.settled.request.recipe.values if plan else {}
+    for name, value in draft.set_values().items():
+        before = written(asked[name]) if name in asked else t("wizard.derived")
+        yield Content.assemble(
+            (t("wizard.label-changed").ljust(10), "$text-muted"),
+            f"{name}  {one_line(before, 60)} → ",
+            (one_line(value, 60), "bold $accent"),
+        )
+
+
+def _draw(console: Console, plan: Plan | FinetuiError | None, draft: Draft) -> None:
+    from finetui.cli.plan_view import show
+
+    if plan is None:
+        console.print(t("wizard.planning"))
+    elif isinstance(plan, FinetuiError):
+        console.print(render(plan.problems), style="red")
+    else:
+        console.print()
+        show(Paper(paper=console), plan, draft)

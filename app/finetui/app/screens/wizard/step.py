@@ -1,0 +1,76 @@
+"""What every step of the wizard shares: its draft, work in the background of which only the newest counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual.containers import Vertical
+
+from finetui.app.widgets.spoken import Spoken
+from finetui.core.errors import FinetuiError, Problem
+from finetui.core.text import one_line
+
+if TYPE_CHECKING:
+    from finetui.app.screens.wizard.frame import Wizard
+    from finetui.draft import Draft
+
+Found = TypeVar("Found")
+
+
+class Step(Vertical, Spoken):
+    """A step; a subclass gives NAME, `enter`, `speak`, and `missing` where one may not simply go on."""
+
+    NAME: ClassVar[str]
+    """Its key: `wizard.step-NAME` is its title, `app.help-step-NAME` what F1 says of it."""
+    DEFAULT_CSS = "Step { height: 1fr; }"
+
+    def __init__(self) -> None:
+        super().__init__(id=f"step-{self.NAME}")
+        self._begun: Counter[str] = Counter()
+
+    def enter(self) -> None:
+        """The step is shown, again or for the first time."""
+        raise NotImplementedError
+
+    def missing(self) -> str | None:
+        """The code of the message that says what must be chosen before one can go on; None where nothing is."""
+        return None
+
+    def close(self) -> bool:
+        """Escape: close what is open within the step; False where that is nothing."""
+        return False
+
+    @property
+    def wizard(self) -> Wizard:
+        """The screen that it is a step of."""
+        from finetui.app.screens.wizard.frame import Wizard
+
+        assert isinstance(self.screen, Wizard)
+        return self.screen
+
+    @property
+    def draft(self) -> Draft:
+        """The choices so far."""
+        return self.wizard.draft
+
+    def newest(self, kind: str, what: Callable[[], Found], then: Callable[[Found | FinetuiError], None]) -> None:
+        """Do something in the background; `then` gets what it gave or why it could not, unless it was begun again."""
+        self._begun[kind] += 1
+        number = self._begun[kind]
+        self.wizard.work(lambda: _attempt(what), lambda found: then(found) if self._begun[kind] == number else None)
+
+    def drop(self, kind: str) -> None:
+        """Let what was begun come to nothing."""
+        self._begun[kind] += 1
+
+
+def _attempt(what: Callable[[], Found]) -> Found | FinetuiError:
+    try:
+        return what()
+    except FinetuiError as error:
+        return error
+    except OSError as error:
+        where = one_line(str(error.filename)) if error.filename else "–"
+        return FinetuiError(Problem("app.system", {"error": error.strerror or str(error)}, where))
