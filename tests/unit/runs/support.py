@@ -57,6 +57,7 @@ class Terminal:
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm-256color"
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
             os.execv(sys.executable, [sys.executable, "-m", "finetui", *map(str, arguments)])
         self.text = ""
 
