@@ -8,9 +8,10 @@ import pytest
 
 from finetui.app.filters import in_ascii
 from finetui.app.opening import check_terminal, locale_is_utf8
+from finetui.app.registry import ACTIONS, SCREENS
 from finetui.app.shell import FinetuiApp
 from finetui.core.errors import FinetuiError
-from finetui.core.messages import language, set_language
+from finetui.core.messages import LANGUAGES, language, set_language, t
 from tests.unit.app.support import SIZES, assert_golden, make_run, play
 
 pytestmark = pytest.mark.unit
@@ -122,3 +123,23 @@ def test_a_terminal_that_cannot_place_text_is_refused_with_plain_offered(name: s
 )
 def test_the_locale_decides_about_ascii(environment: dict[str, str], is_utf8: bool) -> None:
     assert locale_is_utf8(environment, utf8_mode=True) is is_utf8
+
+
+def test_every_action_has_a_name_of_its_own_and_words_in_both_languages() -> None:
+    found = [action.name for place in ACTIONS.values() for action in place]
+    assert sorted(found) == sorted(set(found))
+    for name in found:
+        for lang in LANGUAGES:
+            assert t(f"app.key-{name}", lang)
+            assert t(f"app.tip-{name}", lang)
+
+
+def test_every_screen_has_a_title_and_a_help() -> None:
+    for name in SCREENS:
+        assert t(f"app.title-{name}")
+        assert t(f"app.help-{name}")
+
+
+def test_a_footer_has_room_for_its_keys_on_a_narrow_screen(runs: None) -> None:
+    for shown in (play(FinetuiApp()), play(FinetuiApp(), "enter")):
+        assert shown.splitlines()[-1].endswith("quit")

@@ -133,25 +133,24 @@ def _outermost(values: Sequence[float], count: int) -> Sequence[int]:
 
 
 def _scale(curves: Sequence[Curve], columns: int, rows: int, log: bool) -> Scale | None:
-    known = [
-        sorted(loss for loss in values if math.isfinite(loss) and (loss > 0 or not log))
-        for curve in curves
-        for values in (
-            curve.losses if len(curves) == 1 else (),
-            curve.smoothed,
-            [loss for _, loss in curve.evaluations],
-        )
-    ]
     steps = [curve.steps for curve in curves if len(curve.steps)]
-    lows = [values[0] for values in known if values]
-    highs = [values[len(values) - 1 - int(_CLIPPED * len(values))] for values in known if values]
-    if not steps or not lows:
+    raw = sorted(_drawable(curves[0].losses, log)) if len(curves) == 1 else []
+    shown = [
+        *raw[: len(raw) - int(_CLIPPED * len(raw))],
+        *(loss for curve in curves for loss in _drawable(curve.smoothed, log)),
+        *(loss for curve in curves for loss in _drawable([loss for _, loss in curve.evaluations], log)),
+    ]
+    if not steps or not shown:
         return None
-    low, high = min(lows), max(highs)
+    low, high = min(shown), max(shown)
     if low == high:
         low, high = low - abs(low) * 0.1 - 1e-6 * (not log), high + abs(high) * 0.1 + 1e-6
     first, last = min(each[0] for each in steps), max(each[-1] for each in steps)
     return Scale(columns, rows, first, last, low, high, log)
+
+
+def _drawable(losses: Sequence[float], log: bool) -> Iterator[float]:
+    return (loss for loss in losses if math.isfinite(loss) and (loss > 0 or not log))
 
 
 def _layers(curves: Sequence[Curve], scale: Scale) -> list[_Layer]:
