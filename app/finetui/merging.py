@@ -37,6 +37,8 @@ class Subject:
     """Where the base model lay when it was trained."""
     lock: dict[str, Any] = field(default_factory=dict)
     """The bundle's lock."""
+    name: str = ""
+    """What to call it: the run's name, with that of the checkpoint; that of the folder."""
 
 
 def merge_reference(
@@ -74,10 +76,12 @@ def find_subject(reference: str) -> Subject:
     """
     folder = Path(reference).expanduser()
     if (folder / CONFIG).is_file():
-        run = RunFolder(folder.resolve().parent)
-        if run.exists() and run.output == folder.resolve():
+        place = folder.resolve()
+        if (run := RunFolder(place.parent)).exists() and run.output == place:
             return _of_run(run)
-        return Subject(folder, folder.with_name(f"{folder.resolve().name}-merged"))
+        if (run := RunFolder(place.parent.parent)).exists() and run.checkpoints == place.parent:
+            return _of_checkpoint(run, place)
+        return Subject(folder, folder.with_name(f"{place.name}-merged"), name=place.name)
     return _of_run(find_run(reference))
 
 
@@ -110,9 +114,17 @@ def _of_run(run: RunFolder) -> Subject:
         raise FinetuiError(Problem("merge.whole", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
     if not (run.output / ADAPTER).is_file():
         raise FinetuiError(Problem("merge.no-output", {"run": run.name, "status": run.status()}), BAD_INPUT)
+    return _part_of(run, run.output, run.path / "merged", run.name)
+
+
+def _of_checkpoint(run: RunFolder, folder: Path) -> Subject:
+    return _part_of(run, folder, run.path / f"merged-{folder.name}", f"{run.name}/{folder.name}")
+
+
+def _part_of(run: RunFolder, adapter: Path, out: Path, name: str) -> Subject:
     bundle = bundle_of(run)
     model = run.read().model
-    return Subject(run.output, run.path / "merged", bundle, (Path(model),) if model else (), read_lock(bundle))
+    return Subject(adapter, out, bundle, (Path(model),) if model else (), read_lock(bundle), name)
 
 
 def bundle_of(run: RunFolder) -> Path:

@@ -44,11 +44,13 @@ def chat_command(
     gpus: str | None,
 ) -> None:
     """Answer the prompts, or the lines that come, with the model that the reference means."""
-    from finetui.chat import ChatEngine, Sampling, resolve
+    from finetui.chat import ChatEngine, resolve
+    from finetui.chat.settings import checked
     from finetui.cli.chat_lines import Lines
 
-    _check(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    sampling = checked(
+        {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed},
+    )
     prompts, system = tuple(map(_whole, prompts)), system and _whole(system)
     served = resolve(reference, model)
     if compare and served.adapter is None:
@@ -127,18 +129,3 @@ def _ask_all(
 def _whole(text: str) -> str:
     """Words of the command line with what is no UTF-8 in them replaced: no tokenizer takes half characters."""
     return os.fsencode(text).decode("utf-8", "replace")
-
-
-def _check(*, temperature: float, top_p: float, max_new_tokens: int) -> None:
-    """Raise FinetuiError (exit 2) with every number that is out of range."""
-    problems = [
-        Problem("chat.bad-number", {"option": name, "value": value, "expected": expected})
-        for name, value, fits, expected in (
-            ("--temperature", temperature, 0 <= temperature < float("inf"), ">= 0"),
-            ("--top-p", top_p, 0 < top_p <= 1, "> 0, <= 1"),
-            ("--max-new-tokens", max_new_tokens, max_new_tokens >= 1, ">= 1"),
-        )
-        if not fits
-    ]
-    if problems:
-        raise FinetuiError(problems, USAGE)

@@ -141,6 +141,12 @@ class Session:
                 on_progress(message)
         raise self._died()
 
+    def kill(self) -> None:
+        """End the worker and all that it started at once; `close` is still to be called. For other threads too."""
+        if self._process.returncode is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the worker: end of input first, then SIGTERM, then SIGKILL to its whole session."""
         if self._process.stdin is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -65,11 +66,13 @@ class Engine:
         return self._load(request) if request["op"] == "load" else self._generate(request)
 
     def _load(self, request: Request) -> dict[str, Any]:
+        progress(stage="libraries")
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, GenerationConfig
 
         started = time.perf_counter()
+        _tell_of_weights()
         cuda = torch.cuda.is_available()
         try:
             model = AutoModelForCausalLM.from_pretrained(
@@ -143,11 +146,11 @@ class Engine:
 
 
 def _answer(row: list[int], stop_ids: set[int], stopped: bool, seconds: float) -> dict[str, Any]:
-    """One answer: its ids without the stop token, and how many tokens were made, that one counted."""
-    end = next((place for place, token in enumerate(row) if token in stop_ids), None)
-    if end is not None:
-        return {"ids": row[:end], "stop_reason": "stop", "tokens": end + 1, "seconds": seconds}
-    return {"ids": row, "stop_reason": "cancelled" if stopped else "length", "tokens": len(row), "seconds": seconds}
+    """One answer: its ids, the stop token apart, and how many tokens were made, that one counted."""
+    end = next((place for place, token in enumerate(row) if token in stop_ids), len(row))
+    made, stop = row[:end], row[end : end + 1]
+    reason = "stop" if stop else "cancelled" if stopped else "length"
+    return {"ids": made, "stop_ids": stop, "stop_reason": reason, "tokens": len(made + stop), "seconds": seconds}
 
 
 def _watch_type() -> type:
@@ -184,6 +187,23 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     if not (adapter / _ADAPTER_WEIGHTS).is_file():
         raise FinetuiError(Problem("chat.not-safetensors", {"name": _ADAPTER_WEIGHTS}, str(adapter)))
     return PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
+
+
+def _tell_of_weights() -> None:
+    """Report each weight that transformers loads; releases that cannot be listened to load in silence."""
+    from transformers.utils import logging
+
+    def counted(items: Any) -> Iterator[Any]:
+        for done, item in enumerate(items):
+            progress(stage="weights", done=done, total=len(items))
+            yield item
+
+    def bar(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        listened = args and options.get("desc") == "Loading weights"
+        return factory(counted(args[0]), *args[1:], **options) if listened else factory(*args, **options)
+
+    if listen := getattr(logging, "set_tqdm_hook", None):
+        listen(bar)
 
 
 def _cpu_dtype(folder: Path) -> str:

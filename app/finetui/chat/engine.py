@@ -1,4 +1,4 @@
-"""Chat without a screen: what a reference means, and an engine that answers messages with the template of training.
+"""What a reference means, and an engine that answers messages with the template of training.
 
 Text becomes ids, and ids text, on this side, by the encoder that also made the training data; the worker `generate`
 sees ids alone. So what was trained is what is served.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from finetui.bundles.folder import read_lock
+from finetui.chat.settings import Sampling
 from finetui.core import jobs
 from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
 from finetui.core.jobs import Progress
@@ -54,20 +55,6 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen."""
-
-    max_new_tokens: int = 256
-    """An answer is cut here."""
-    temperature: float = 0.0
-    """0 takes the likeliest token every time."""
-    top_p: float = 1.0
-    """Only the likeliest tokens that together have this probability."""
-    seed: int = 42
-    """For temperatures above 0."""
-
-
-@dataclass(frozen=True)
 class Answer:
     """What a model said."""
 
@@ -79,6 +66,8 @@ class Answer:
     """Tokens made, the stop token counted."""
     seconds: float
     """Time of the batch that it was made in."""
+    ids: tuple[int, ...] = ()
+    """Its tokens, the stop token with them; none where they are not known."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -102,16 +91,24 @@ def resolve(reference: str, model: str | None = None, on_progress: Progress | No
     place = subject.adapter.resolve()
     if subject.lock:
         template = Template.from_json(subject.lock["template"])
-        return Served(place.parent.name, base, place, template, quantization_of(subject.lock))
-    return Served(place.name, base, place, load_template(base, load_tokenizer(base)))
+        return Served(subject.name, base, place, template, quantization_of(subject.lock))
+    return Served(subject.name, base, place, load_template(base, load_tokenizer(base)))
 
 
 class ChatEngine:
     """A loaded model that answers, in a worker that lives as long as this context."""
 
-    def __init__(self, served: Served, *, python: str | None = None, gpus: str | None = None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        *,
+        python: str | None = None,
+        gpus: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         self.served = served
-        self._tokenizer = load_tokenizer(served.model)
+        self._on_progress = on_progress
+        self.tokenizer = load_tokenizer(served.model)
         self._session = jobs.Session("generate", python=python, gpus=gpus)
 
     def __enter__(self) -> Self:
@@ -126,7 +123,8 @@ class ChatEngine:
                     "op": "load",
                     "model": str(self.served.model.absolute()),
                     "adapter": str(adapter.absolute()) if adapter else None,
-                }
+                },
+                self._on_progress,
             )
         except BaseException:
             self._session.close()
@@ -135,6 +133,13 @@ class ChatEngine:
 
     def __exit__(self, *_: object) -> None:
         self._session.close()
+
+    def kill(self) -> None:
+        """End the worker at once, whatever it does: who waits for it gets the error of one that died. For any thread.
+
+        The engine is still to be left as a context.
+        """
+        self._session.kill()
 
     def ask(
         self,
@@ -149,7 +154,7 @@ class ChatEngine:
         `stopped` is asked once the question is on its way: a `stop` that came earlier than that had nothing to end.
         Raises EncodeError where the template refuses the messages.
         """
-        stream = TextStream(self._tokenizer)
+        stream = TextStream(self.tokenizer)
 
         def show(message: Mapping[str, Any]) -> None:
             if on_text and message.get("stage") == "token" and (text := stream.push(message["ids"])):
@@ -191,7 +196,7 @@ class ChatEngine:
         template = self.served.template
         request = {
             "op": "generate",
-            "prompts": [encode_prompt(messages, self._tokenizer, template) for messages in conversations],
+            "prompts": [encode_prompt(messages, self.tokenizer, template) for messages in conversations],
             "variant": variant or self.served.default,
             "max_new_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
@@ -211,7 +216,13 @@ class ChatEngine:
             elif on_progress is not None:
                 on_progress(message)
         return [
-            Answer(decode(self._tokenizer, one["ids"]), one["stop_reason"], one["tokens"], one["seconds"])
+            Answer(
+                decode(self.tokenizer, one["ids"]),
+                one["stop_reason"],
+                one["tokens"],
+                one["seconds"],
+                (*one["ids"], *one["stop_ids"]),
+            )
             for one in made
         ]
 
