@@ -81,8 +81,10 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("again", "ctrl+r", "again", shown=False, always=True),
     ),
     "wizard": (Action("next", "f5,enter", "next"),),
+    "options": (Action("pick", "enter", "select"),),
+    "data": (Action("rows", "f6", "rows"), Action("remove", "delete,backspace", "remove")),
+    "model": (Action("template", "f6", "template"),),
     "path": (Action("complete", "tab", "complete", shown=False),),
-    "picked": (Action("remove", "delete,backspace", "screen.step.remove"),),
     "form": (Action("default", "delete,backspace", "default"), Action("cycle", "space", "cycle", shown=False)),
     "review": (Action("copy-commands", "c", "copy"), Action("save-commands", "w", "save")),
 }

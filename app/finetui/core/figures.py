@@ -34,13 +34,3 @@ def round_number(number: float) -> int:
         if number < 1:
             return 1
         power *= 10
-
-
-def size(count: int) -> str:
-    """Bytes of a file: `812 B`, `12.6 KiB`, `3.4 MiB`, `18.7 GiB`."""
-    number, units = float(count), iter(("KiB", "MiB", "GiB"))
-    if number < 1024:
-        return f"{count} B"
-    while number >= 1024 and (unit := next(units, None)):
-        number, shown = number / 1024, unit
-    return f"{number:.1f} {shown}"

@@ -51,5 +51,11 @@ class Choices(OptionList):
         return self.highlighted_option.id if self.highlighted_option else None
 
 
+class Options(Choices):
+    """Choices of which one is taken rather than opened."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("options")
+
+
 def _visual(text: Content | str) -> Content:
     return text if isinstance(text, Content) else Content(text)

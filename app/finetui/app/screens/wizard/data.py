@@ -15,12 +15,16 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from finetui.app.registry import bindings
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.bubbles import bubbles
-from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.choices import Choices, Options
+from finetui.app.widgets.form import Field, Form
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
 from finetui.core.errors import FinetuiError, render
+from finetui.core.glossary import as_toml
+from finetui.core.knobs import knobs
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.offers import Place, format_of, is_there, near
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 _LOOKED_INTO = 12
 """Files near by whose format is shown beside them."""
 _ROWS = 3
+_PARTS = ("user", "assistant", "system", "history", "thinking", "messages", "text", "chosen", "rejected", "label")
+"""What a column can be said to be; other tools' tags are left to `--map`."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +64,16 @@ class PathField(Input):
         return bool(self.value) if action == "complete" else super().check_action(action, parameters)
 
 
-class Picked(Choices):
-    """The data that was chosen; Delete takes one away."""
-
-    BINDINGS: ClassVar[list[BindingType]] = bindings("picked")
-
-
 class DataStep(Step):
     """Files and folders, and what they hold."""
 
     NAME = "data"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("data")
     DEFAULT_CSS = """
     DataStep #picked { height: auto; max-height: 4; }
     DataStep #near { height: 1fr; }
     DataStep #question { padding: 0 1; color: $warning; text-style: bold; }
-    DataStep #replies { height: auto; max-height: 4; }
+    DataStep #replies { height: auto; max-height: 7; }
     DataStep #card { height: 1fr; padding: 0 1; }
     DataStep #rows { height: auto; margin-top: 1; }
     """
@@ -83,18 +84,20 @@ class DataStep(Step):
         self._formats: dict[str, str | None] = {}
         self._seen: Seen | FinetuiError | None = None
         self._seen_of: Draft | None = None
-        self._percent = 0
+        self._columns: tuple[str, ...] = ()
+        self._is_sampling = False
 
     def compose(self) -> ComposeResult:
         """A path to type, what is near it, what was chosen and what that is."""
         yield PathField(id="path")
-        yield Picked(id="picked")
-        yield Choices(id="near")
+        yield Options(id="picked")
+        yield Options(id="near")
         yield Lines(id="question")
-        yield Choices(id="replies")
+        yield Options(id="replies")
         with VerticalScroll(id="card"):
             yield Printed(id="facts")
             yield Lines(id="rows")
+        yield Form(id="sampling")
 
     def enter(self) -> None:
         """Look at what is here, or again at what was chosen."""
@@ -112,7 +115,11 @@ class DataStep(Step):
         return None
 
     def close(self) -> bool:
-        """Empty the path."""
+        """Close the form, or empty the path."""
+        if self._is_sampling:
+            if not self.query_one(Form).close():
+                self.action_rows()
+            return True
         field = self.query_one("#path", Input)
         if field.value:
             field.value = ""
@@ -160,14 +167,23 @@ class DataStep(Step):
         if word not in draft.data:
             self._change(replace(draft, data=(*draft.data, word)))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is something to take back where the focus is on it."""
+        focused = self.screen.focused
+        return action != "remove" or (focused is not None and focused.id in ("picked", "replies"))
+
     def action_remove(self) -> None:
-        """Take away the highlighted data."""
-        word = self.query_one("#picked", Choices).chosen
-        if word is not None:
+        """Take back the highlighted data, or what was said of the highlighted column."""
+        focused = self.screen.focused
+        kind, _, column = (self.query_one("#replies", Choices).chosen or "").partition(":")
+        if focused is self.query_one("#picked"):
+            word = self.query_one("#picked", Choices).chosen
             left = tuple(each for each in self.draft.data if each != word)
             self._change(replace(self.draft, data=left))
             if not left:
                 self.query_one("#path").focus()
+        elif kind == "column":
+            self._map(column, None)
 
     def action_complete(self) -> None:
         """Go on typing with what is highlighted."""
@@ -179,15 +195,55 @@ class DataStep(Step):
     def key_down(self) -> None:
         """From the path into the list below it."""
         if self.screen.focused is self.query_one("#path"):
-            self.query_one("#near" if self._is_choosing else "#card").focus()
+            asked = self.query_one("#replies").display
+            self.query_one("#near" if self._is_choosing else "#replies" if asked else "#card").focus()
 
     @on(OptionList.OptionSelected, "#replies")
     def _replied(self, event: OptionList.OptionSelected) -> None:
+        kind, _, said = (event.option_id or "").partition(":")
         question = self._question()
-        option = next((each for each in question.options if each.value == event.option_id), None) if question else None
-        if option is not None:
-            self._change(self.draft.reading_as(option.flags))
-            self.query_one("#path").focus()
+        if kind == "column":
+            self._ask_about(said)
+        elif kind == "suggested":
+            self._reply(("--map", said))
+        elif question is not None:
+            self._reply(next(option.flags for option in question.options if option.value == said))
+
+    def _reply(self, flags: Sequence[str]) -> None:
+        self._change(self.draft.reading_as(flags))
+        self.query_one("#path").focus()
+
+    def _ask_about(self, column: str) -> None:
+        def answered(part: str | None) -> None:
+            if part is not None:
+                self._map(column, part)
+
+        answers = [(part, t(f"wizard.part-{part}")) for part in _PARTS]
+        self.app.push_screen(Ask(one_line(column), t("wizard.column-text", column=column), answers), answered)
+
+    def _map(self, column: str, part: str | None) -> None:
+        reading = self.draft.reading
+        mapping = {name: of for name, of in reading.mapping.items() if of != column and name != part}
+        if part is not None:
+            mapping[part] = column
+        self._change(replace(self.draft, reading=replace(reading, mapping=mapping)))
+
+    def action_rows(self) -> None:
+        """Which rows are taken; and back."""
+        self._is_sampling = bool(self.draft.data) and not self._is_sampling
+        self.speak()
+        self.query_one("#fields" if self._is_sampling else "#path").focus()
+
+    @on(Form.Said)
+    def _set(self, said: Form.Said) -> None:
+        if said.is_done:
+            self.wizard.change(self.draft.setting(said.name, said.value))
+            self.speak()
+
+    @on(Form.Left)
+    def _unset(self, left: Form.Left) -> None:
+        self.wizard.change(self.draft.setting(left.name, None))
+        self.speak()
 
     def _change(self, draft: Draft) -> None:
         self.wizard.change(draft)
@@ -229,7 +285,7 @@ class DataStep(Step):
         asked = replace(draft, model="", recipe="", assignments=())
         if asked == self._seen_of:
             return
-        self._seen_of, self._seen, self._percent = asked, None, 0
+        self._seen_of, self._seen = asked, None
         self.drop("whole")
         if not draft.data:
             self.drop("card")
@@ -248,6 +304,10 @@ class DataStep(Step):
 
     def _recognised(self, seen: Seen | FinetuiError) -> None:
         self._seen = seen
+        if not isinstance(seen, FinetuiError):
+            self._columns = _unmapped(seen.inspection) or (self._columns if self.draft.reading.mapping else ())
+        elif not self.draft.reading.mapping:
+            self._columns = ()
         self.speak()
         if isinstance(seen, FinetuiError):
             return
@@ -283,11 +343,11 @@ class DataStep(Step):
         self.query_one("#path", Input).placeholder = t("wizard.path-more" if self.draft.data else "wizard.path-first")
         self.query_one("#picked", Choices).offer([(word, one_line(word)) for word in self.draft.data])
         self._offer_near()
-        question, seen = self._question(), self._seen
-        self.query_one("#question", Lines).show([question.text.text()] if question else [])
-        self.query_one("#replies", Choices).offer(
-            [(option.value, option.label.text()) for option in question.options] if question else []
-        )
+        seen = self._seen
+        asks, replies = self._asked(seen)
+        self.query_one("#question", Lines).show([asks] if asks else [])
+        self.query_one("#replies", Choices).offer(replies)
+        self.query_one(Form).offer(list(_sampling(self.draft)))
         facts, rows = self.query_one("#facts", Printed), self.query_one("#rows", Lines)
         rows.show([])
         if seen is None:
@@ -299,13 +359,34 @@ class DataStep(Step):
             rows.show(list(_row_lines(seen.rows, self.size.width - 4)))
         self._show_parts()
 
+    def _asked(self, seen: Seen | FinetuiError | None) -> tuple[str, list[tuple[str, str]]]:
+        """What is asked about the data, and the answers there are."""
+        question, mapping = self._question(), self.draft.reading.mapping
+        if question is not None:
+            return question.text.text(), [
+                (f"option:{option.value}", option.label.text()) for option in question.options
+            ]
+        if not self._columns:
+            return "", []
+        parts = {column: part for part, column in mapping.items()}
+        columns = [
+            (f"column:{column}", f"{one_line(column, 40)}  {_part_words(parts.get(column))}")
+            for column in self._columns
+        ]
+        suggestion = None if mapping or seen is None or isinstance(seen, FinetuiError) else _suggestion(seen.inspection)
+        if suggestion:
+            columns.insert(0, (f"suggested:{suggestion}", t("wizard.columns-suggested", mapping=suggestion)))
+        return t("wizard.columns"), columns
+
     def _show_parts(self) -> None:
-        choosing, asked = self._is_choosing, self._question() is not None
+        choosing, asked = self._is_choosing, self.query_one("#replies", Choices).option_count > 0
+        sampling = self._is_sampling
         self.query_one("#picked").display = bool(self.draft.data)
-        self.query_one("#near").display = choosing
+        self.query_one("#near").display = choosing and not sampling
         for part in ("#question", "#replies"):
-            self.query_one(part).display = asked and not choosing
-        self.query_one("#card").display = not choosing
+            self.query_one(part).display = asked and not choosing and not sampling
+        self.query_one("#card").display = not choosing and not sampling
+        self.query_one("#sampling").display = sampling
 
 
 def _describe(console: Console, seen: Seen) -> None:
@@ -314,6 +395,34 @@ def _describe(console: Console, seen: Seen) -> None:
     console.print(describe(seen.inspection))
     if not seen.whole:
         console.print(t("wizard.reading"), style="cyan")
+
+
+def _unmapped(inspection: Inspection) -> tuple[str, ...]:
+    """The columns of no known layout that can be said what they are; empty where all is known."""
+    told = ("sources.not-mapped", "data.unknown-columns")
+    if any(problem.code in told for problem in inspection.refusals()):
+        return tuple(inspection.input.files[0].detection.columns)
+    return ()
+
+
+def _suggestion(inspection: Inspection) -> str | None:
+    """What the columns probably are, as `--map` takes it."""
+    return inspection.input.files[0].detection.suggestion or None
+
+
+def _part_words(part: str | None) -> str:
+    return "" if part is None else f"→ {t(f'wizard.part-{part}') if part in _PARTS else part}"
+
+
+def _sampling(draft: Draft) -> Iterator[Field]:
+    """The settings that choose rows."""
+    said = draft.set_values()
+    for name, knob in knobs().items():
+        if knob.locked == "data":
+            usual = (
+                "" if knob.default is None else knob.default if isinstance(knob.default, str) else as_toml(knob.default)
+            )
+            yield Field(name, said.get(name, usual), "", name in said)
 
 
 def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Content]:
@@ -329,9 +438,9 @@ def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Conten
 
 
 def _place_line(place: Place, format: str | None, width: int) -> Content:
-    from finetui.core.figures import size
+    from finetui.models.fetch.space import in_words
 
     name = one_line(place.word, 200)
     padding = " " * max(1, width - cell_len(name) + 2)
-    beside = "" if place.is_folder else size(place.bytes)
+    beside = "" if place.is_folder else in_words(place.bytes)
     return Content.assemble(name, padding, (beside.rjust(9), "$text-muted"), "  ", (format or "", "$success"))

@@ -116,6 +116,8 @@ class Wizard(Room):
 
     def action_next(self) -> None:
         """Go on, where what this step is for has been chosen."""
+        if self.step.ask():
+            return
         if (missing := self.step.missing()) is not None:
             self.notify(t(missing), severity="warning", markup=False)
         elif self._at + 1 < len(STEPS):

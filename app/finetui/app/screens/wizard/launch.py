@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from finetui.app.registry import SCREENS
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
 from finetui.core import home
@@ -36,7 +37,7 @@ class LaunchStep(Step):
 
     NAME = "launch"
     DEFAULT_CSS = """
-    LaunchStep Lines { padding: 0 1; }
+    LaunchStep Lines { padding: 0 1; text-wrap: wrap; }
     LaunchStep #bundle { margin: 0 0 1 0; }
     """
 
@@ -68,11 +69,15 @@ class LaunchStep(Step):
         return self._busy
 
     @on(Input.Submitted, "#bundle")
-    def _launch(self, event: Input.Submitted) -> None:
+    def _entered(self) -> None:
+        self._launch()
+
+    def _launch(self) -> None:
         if self._busy:
             return
-        name = Path(event.value.strip()).expanduser()
-        out = name if name.is_absolute() else home.home() / "bundles" / (event.value.strip() or self.draft.out.name)
+        typed = self.query_one("#bundle", Input).value.strip()
+        name = Path(typed).expanduser()
+        out = name if name.is_absolute() else home.home() / "bundles" / (typed or self.draft.out.name)
         self.wizard.change(
             replace(self.draft, out=out if out.suffix == ".bundle" else out.with_name(f"{out.name}.bundle"))
         )
@@ -98,6 +103,8 @@ class LaunchStep(Step):
         if isinstance(found, FinetuiError):
             self._wrong = found
             self.speak()
+            if any(problem.code == "data.too-many-rejected" for problem in found.problems):
+                self._ask_about_rejected(found)
             return
         run, warnings = found
         wizard = self.wizard
@@ -108,6 +115,16 @@ class LaunchStep(Step):
             app.open("monitor", run.path)
         if warnings:
             app.notify(render_warnings(warnings), severity="warning", markup=False, timeout=12)
+
+    def _ask_about_rejected(self, refused: FinetuiError) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "accept":
+                self.wizard.change(replace(self.draft, accept_rejected=True))
+                self._launch()
+
+        text = "\n".join(problem.message() for problem in refused.problems)
+        answers = [(name, t(f"wizard.rejected-{name}")) for name in ("accept", "back")]
+        self.app.push_screen(Ask(t("wizard.rejected-title"), text, answers), answered)
 
     def speak(self) -> None:
         """Everything, in the language in force."""

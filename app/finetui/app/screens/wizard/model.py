@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
+from finetui.app.registry import bindings
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
-from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import Facts, Row
 from finetui.app.widgets.printed import Printed
 from finetui.core.errors import FinetuiError, Problem, render
@@ -34,6 +37,7 @@ class ModelStep(Step):
     """Models on this machine."""
 
     NAME = "model"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("model")
     DEFAULT_CSS = """
     ModelStep #models { height: auto; max-height: 8; }
     ModelStep #about { height: 1fr; padding: 0 1; margin-top: 1; }
@@ -49,7 +53,7 @@ class ModelStep(Step):
     def compose(self) -> ComposeResult:
         """A name to type, what is here, what the highlighted one is."""
         yield Input(id="name")
-        yield Choices(id="models")
+        yield Options(id="models")
         with VerticalScroll(id="about"):
             yield Facts(id="model-facts")
             yield Printed(id="as-seen")
@@ -129,9 +133,36 @@ class ModelStep(Step):
         offer = next((each for each in self._models or [] if each.reference == reference), None)
         if offer is not None and offer.problems:
             self._show(offer)
-            return
+        elif offer is not None and offer.outline is not None and offer.outline.custom_code:
+            self._ask_about_code(reference, offer.outline.custom_code)
+        else:
+            self._go_on_with(reference)
+
+    def _ask_about_code(self, reference: str, files: tuple[str, ...]) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "accept":
+                self._go_on_with(reference)
+
+        text = t("wizard.code-text", model=one_line(reference), files=one_line(", ".join(files)))
+        answers = [(name, t(f"wizard.code-{name}")) for name in ("back", "accept")]
+        self.app.push_screen(Ask(t("wizard.code-title"), text, answers), answered)
+
+    def _go_on_with(self, reference: str) -> None:
         self.wizard.change(replace(self.draft, model=reference))
         self.wizard.action_next()
+
+    def action_template(self) -> None:
+        """Choose the template that the rows are written in."""
+        from finetui.core.encode import BUILTIN
+
+        def answered(answer: str | None) -> None:
+            if answer is not None:
+                self.wizard.change(replace(self.draft, template=answer.removeprefix("=") or None))
+                if self._shown is not None:
+                    self._show(self._shown)
+
+        answers = [("=", t("wizard.template-own")), *((f"={name}", name) for name in BUILTIN)]
+        self.app.push_screen(Ask(t("wizard.template-title"), t("wizard.template-text"), answers), answered)
 
     def _show(self, found: ModelOffer | FinetuiError) -> None:
         self._shown, self._look = found, None

@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import OptionList
 
 from finetui.app.screens.wizard.step import Step
-from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import bar
 from finetui.app.widgets.form import Field, Form
 from finetui.app.widgets.lines import Lines
@@ -27,12 +27,13 @@ from finetui.offers import RecipeOffer, best_first, recipe, recipes
 
 if TYPE_CHECKING:
     from finetui.draft import Draft
-    from finetui.recipes.resolve import Plan
+    from finetui.recipes.resolve import Plan, Tokens
 
 _AFTER_S = 0.25
 """How long after the last key the prediction is made."""
 _BAR = 14
 _WIDE_BAR = 30
+_BINS = 12
 
 
 class RecipeStep(Step):
@@ -55,7 +56,7 @@ class RecipeStep(Step):
 
     def compose(self) -> ComposeResult:
         """The catalogue, the prediction, the settings."""
-        yield Choices(id="recipes")
+        yield Options(id="recipes")
         yield Lines(id="prediction")
         yield Form(id="settings")
 
@@ -175,7 +176,9 @@ class RecipeStep(Step):
         elif isinstance(self._plan, FinetuiError):
             shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._plan.problems[:3]])
         else:
-            shown.show(list(_prediction(self._plan)))
+            lines = list(_prediction(self._plan))
+            about = [o.recipe.about() for o in offers if o.recipe.name == self.draft.recipe]
+            shown.show([*lines, *(Content.styled(one_line(text, 300), "$text-muted") for text in about)])
             self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
 
 
@@ -223,6 +226,22 @@ def _prediction(plan: Plan) -> Iterator[Content | str]:
     facts = {"time": time, "steps": plan.settled.saving.steps or 0, "disk": gib(plan.disk_bytes)}
     where = plan.settled.frame.device.name
     yield Content.styled(t("wizard.takes-time", device=one_line(where), **facts), "$text-muted")
+    if plan.tokens is not None:
+        yield Content.assemble((_lengths(plan.tokens), "$text-muted"), "  ", (_histogram(plan.tokens), "$primary"))
+
+
+def _lengths(tokens: Tokens) -> str:
+    figures = tokens.to_json()
+    code = "wizard.lengths-estimated" if tokens.estimated else "wizard.lengths"
+    return t(code, rows=f"{tokens.rows:,}", **{name: f"{figures[name]:,}" for name in ("p50", "p95", "max")})
+
+
+def _histogram(tokens: Tokens) -> str:
+    """How many rows there are of each length, from the shortest to the longest."""
+    from finetui.data.profile.lengths import bins
+    from finetui.runs.figures import sparkline
+
+    return sparkline([float(count) for _, _, count in bins(tokens.train.tokens)], _BINS)
 
 
 def _fields(plan: Plan, draft: Draft) -> Iterator[Field]:
@@ -230,7 +249,7 @@ def _fields(plan: Plan, draft: Draft) -> Iterator[Field]:
     said, table, choices = draft.set_values(), knobs(), plan.settings.choices
     for group in GROUPS:
         for name, choice in choices.items():
-            if table[name].group == group:
+            if table[name].group == group and table[name].locked != "data":
                 yield Field(name, written(choice.value), one_line(choice.why(), 300), name in said)
 
 

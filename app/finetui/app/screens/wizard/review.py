@@ -12,6 +12,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 
 from finetui.app.registry import bindings
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.recipe import written
 from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
@@ -84,9 +85,26 @@ class ReviewStep(Step):
         """A plan that can be locked."""
         if isinstance(self._plan, FinetuiError) or (self._plan and self._plan.untrained):
             return "wizard.no-plan"
-        if self._plan and not self._plan.fits and not self.draft.accept_memory:
-            return "wizard.does-not-fit"
         return None
+
+    def ask(self) -> bool:
+        """What does not fit: which way out is taken, or whether it is locked all the same."""
+        plan = self._plan
+        if plan is None or isinstance(plan, FinetuiError) or plan.untrained or plan.fits or self.draft.accept_memory:
+            return False
+
+        def answered(answer: str | None) -> None:
+            if answer == "accept":
+                self.wizard.change(replace(self.draft, accept_memory=True))
+                self.wizard.action_next()
+            elif answer is not None and answer != "back":
+                self.wizard.change(self.draft.taking(plan.ways_out[int(answer)]))
+                self.enter()
+
+        ways = [(str(place), way.text()) for place, way in enumerate(plan.ways_out)]
+        answers = [*ways, *((name, t(f"wizard.memory-{name}")) for name in ("accept", "back"))]
+        self.app.push_screen(Ask(t("wizard.memory-title"), t("wizard.does-not-fit"), answers), answered)
+        return True
 
     def _planned(self, found: Plan | FinetuiError) -> None:
         self._plan = found

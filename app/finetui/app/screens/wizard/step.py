@@ -38,6 +38,10 @@ class Step(Vertical, Spoken):
         """The code of the message that says what must be chosen before one can go on; None where nothing is."""
         return None
 
+    def ask(self) -> bool:
+        """Ask what is to be done about an obstacle before one goes on; False where there is none."""
+        return False
+
     def close(self) -> bool:
         """Escape: close what is open within the step; False where that is nothing."""
         return False
