@@ -22,9 +22,9 @@ def recipes_command(output: Output, action: str | None, name: str | None) -> Non
     match action:
         case None:
             _list(output)
-        case "show" if name is None:
-            raise FinetuiError(Problem("recipes.no-name", {"names": ", ".join(catalogue())}), USAGE)
         case "show":
+            if name is None:
+                raise FinetuiError(Problem("recipes.no-name", {"names": ", ".join(catalogue())}), USAGE)
             _show(output, load_recipe(name))
         case "explain":
             _explain(output, name)
