@@ -12,8 +12,8 @@ _SLOW_LINE = {"TEXTUAL_FPS": "15", "TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH
 """Over ssh every byte is paid for, and nothing that moves by itself is worth it."""
 
 
-def open_app(*, mouse: bool = True, theme: str | None = None) -> int:
-    """Run the app until it is left, and give its exit code.
+def open_app(*, mouse: bool = True, lang: str | None = None) -> int:
+    """Run the app until it is left, and give its exit code; `lang` is the language that was asked for.
 
     Raises FinetuiError (exit 5) on a terminal that cannot show it; whatever went wrong inside, the terminal restored.
     """
@@ -22,7 +22,8 @@ def open_app(*, mouse: bool = True, theme: str | None = None) -> int:
         os.environ.setdefault(name, value)
     from finetui.app.shell import FinetuiApp
 
-    app = FinetuiApp(theme=theme, ascii_only=not locale_is_utf8(os.environ, utf8_mode=bool(sys.flags.utf8_mode)))
+    is_utf8 = locale_is_utf8(os.environ, utf8_mode=bool(sys.flags.utf8_mode))
+    app = FinetuiApp(lang=lang, ascii_only=not is_utf8)
     app.run(mouse=mouse)
     if app.crash is not None:
         raise app.crash

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from textual import on
@@ -40,7 +41,8 @@ class FinetuiApp(App[int]):
     #title { height: 1; background: $panel; }
     """
 
-    def __init__(self, *, theme: str | None = None, ascii_only: bool = False, first: Room | None = None) -> None:
+    def __init__(self, *, lang: str | None = None, ascii_only: bool = False, first: Room | None = None) -> None:
+        """`lang` was asked for, and goes before what was chosen the last time; `first` stands in place of home."""
         super().__init__()
         self._no_colour = NoColor()
         self._harmless: list[LineFilter] = [Harmless(), *([Ascii()] if ascii_only else [])]
@@ -51,11 +53,13 @@ class FinetuiApp(App[int]):
         self.working = 0
         """Works in the background whose end is still awaited."""
         self._first = first
-        taste = read_taste()
+        self._taste = read_taste()
+        if lang is None and self._taste.language:
+            set_language(self._taste.language)
         for each in THEMES.values():
             self.register_theme(each)
         colours = 256 if self.console.color_system in ("256", "truecolor") else 16
-        self.theme = theme or first_theme(taste.theme, os.environ, colours)
+        self.theme = first_theme(self._taste.theme, os.environ, colours)
 
     def get_default_screen(self) -> Screen[Any]:
         """Home, or the screen that it was opened with."""
@@ -91,7 +95,7 @@ class FinetuiApp(App[int]):
     def speak(self, lang: str) -> None:
         """Say everything in another language from now on."""
         set_language(lang)
-        self._keep()
+        self._keep(replace(self._taste, language=lang))
         for screen in self.screen_stack:
             if isinstance(screen, Room):
                 screen.speak_all()
@@ -99,11 +103,12 @@ class FinetuiApp(App[int]):
     def look(self, theme: str) -> None:
         """Look otherwise from now on."""
         self.theme = theme
-        self._keep()
+        self._keep(replace(self._taste, theme=theme))
 
-    def _keep(self) -> None:
+    def _keep(self, taste: Taste) -> None:
+        self._taste = taste
         with contextlib.suppress(OSError):  # a home that cannot be written costs no more than the choice
-            keep_taste(Taste(self.theme, language()))
+            keep_taste(taste)
 
     def action_next_language(self) -> None:
         """The other language."""

@@ -119,7 +119,7 @@ def finetui(ctx: click.Context, lang: str | None, version: bool, no_mouse: bool,
         if sys.stdout.isatty() and not plain:
             from finetui.app.opening import open_app
 
-            return open_app(mouse=not no_mouse)
+            return open_app(mouse=not no_mouse, lang=lang)
         print(ctx.get_help())
     return 0
 

@@ -49,10 +49,8 @@ async def _play(app: FinetuiApp, acts: Iterable[Act], size: tuple[int, int]) -> 
 
 
 async def settled(pilot: Pilot[Any]) -> None:
-    """Wait until nothing is being worked on; what works as long as its screen stands (`group="watch"`) is left out."""
-    while workers := [worker for worker in pilot.app.workers if not worker.is_finished and worker.group != "watch"]:
-        await pilot.app.workers.wait_for_complete(workers)
-        await pilot.pause()
+    """Wait until nothing is worked on whose end the app awaits, and until what that has changed is drawn."""
+    await until(pilot, lambda: not pilot.app.working, "the end of the work")  # type: ignore[attr-defined]
     for _ in range(3):  # a message, the layout that it asks for, the picture of that
         await pilot.pause()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,13 @@ def seen(what: Callable[[Any], object] = lambda snapshot: True) -> Act:
     """Wait until the monitor has a snapshot of which this holds."""
 
     async def wait(pilot: Pilot[Any]) -> None:
-        screen = next(each for each in pilot.app.screen_stack if isinstance(each, Monitor))
-        await until(pilot, lambda: screen._seen is not None and what(screen._seen), "the snapshot")
+        await until(pilot, lambda: any(map(what, _snapshots(pilot.app))), "the snapshot")
 
     return wait
+
+
+def _snapshots(app: Any) -> list[Any]:
+    return [each._seen for each in app.screen_stack if isinstance(each, Monitor) and each._seen is not None]
 
 
 def shows(words: str) -> Act:
@@ -169,6 +173,17 @@ def test_stop_asks_saves_and_ends_the_run(make_bundle: Callable[..., Made]) -> N
     shown = play(watched(run), seen(lambda it: it.is_live), "s", "enter", seen(lambda it: it.status == "stopped"))
     assert (run.path / "saved").exists()
     assert "stopped" in shown.splitlines()[0]
+
+
+def test_a_bundle_is_run_from_home_and_watched_to_its_end(home: Path, make_bundle: Callable[..., Made]) -> None:  # noqa: F811
+    kept = home / "bundles" / "tiny.bundle"
+    kept.parent.mkdir(parents=True)
+    shutil.move(make_bundle().path, kept)
+
+    asked = play(FinetuiApp(), "tab", "enter")
+    assert "Run tiny.bundle?" in asked
+    shown = play(FinetuiApp(), "tab", "enter", "enter", seen(lambda it: it.status == "finished"))
+    assert "3 of 3" in shown
 
 
 def test_a_resume_that_is_refused_says_why_in_the_words_of_the_command(home: Path) -> None:

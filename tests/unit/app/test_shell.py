@@ -55,8 +55,17 @@ def test_the_language_is_switched_where_one_stands_and_kept(home: Path) -> None:
     shown = play(FinetuiApp(), "f3")
     assert "主页" in shown
     assert language() == "zh"
-    assert 'language = "zh"' in (home / "app.toml").read_text()
+    assert (home / "app.toml").read_text() == 'language = "zh"\n'
+    set_language(None)
+    assert "主页" in play(FinetuiApp())
     assert "home" in play(FinetuiApp(), "f3").splitlines()[0]
+
+
+def test_a_language_that_is_asked_for_goes_before_the_one_of_the_last_time(home: Path) -> None:
+    home.mkdir()
+    (home / "app.toml").write_text('language = "zh"\n')
+    set_language("en")
+    assert "home" in play(FinetuiApp(lang="en")).splitlines()[0]
 
 
 def test_the_theme_that_was_chosen_is_kept() -> None:

@@ -14,6 +14,7 @@ from textual.widgets import OptionList
 
 from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, last_runs, machine_facts
 from finetui.app.registry import bindings
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.lines import Lines
@@ -111,6 +112,23 @@ class Home(Room):
     def _open_run(self, event: OptionList.OptionSelected) -> None:
         if event.option_id:
             self.finetui.open("monitor", Path(event.option_id))
+
+    @on(OptionList.OptionSelected, "#bundles")
+    def _ask_to_run(self, event: OptionList.OptionSelected) -> None:
+        bundle = next((each for each in self._bundles or () if str(each.folder) == event.option_id), None)
+        if bundle is None:
+            return
+        facts = {"steps": bundle.steps, "model": bundle.model, "folder": str(bundle.folder)}
+        answers = [(way, t(f"app.run-{way}")) for way in ("yes", "wait", "not")]
+        question = Ask(t("app.title-run", name=bundle.name), t("app.run-ask", **facts), answers)
+        self.app.push_screen(question, lambda way: self._run_bundle(bundle.folder, way))
+
+    def _run_bundle(self, folder: Path, way: str | None) -> None:
+        from finetui.runs.launch import start
+
+        if way in ("yes", "wait"):
+            self.app.notify(t("app.resume-checks"), markup=False)
+            self.work(lambda: start(folder, wait=way == "wait"), lambda run: self.finetui.open("monitor", run.path))
 
 
 def _machine_lines(machine: MachineFacts | None) -> list[Content | str]:
