@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from textual.theme import BUILTIN_THEMES, Theme
 
 DARK, LIGHT, ANSI, PLAIN = "dark", "light", "ansi", "no-colour"
+_ANSI = BUILTIN_THEMES["ansi-dark"]
 _REVERSED = {
+    **{name: "ansi_default" for name, value in _ANSI.variables.items() if value.startswith("ansi_")},
     "block-cursor-text-style": "reverse",
-    "block-cursor-foreground": "ansi_default",
-    "block-cursor-background": "ansi_default",
     "block-cursor-blurred-text-style": "bold",
     "block-cursor-blurred-foreground": "ansi_default",
     "block-cursor-blurred-background": "ansi_default",
     "input-cursor-text-style": "reverse",
-    "input-selection-background": "ansi_default",
-    "input-selection-foreground": "ansi_default",
-    "footer-key-foreground": "ansi_default",
 }
-_ANSI = BUILTIN_THEMES["ansi-dark"]
+"""What other themes show by colours, where there are none."""
 
 THEMES: Mapping[str, Theme] = {
     DARK: Theme(

@@ -10,6 +10,7 @@ from finetui.app.filters import in_ascii
 from finetui.app.opening import check_terminal, locale_is_utf8
 from finetui.app.registry import ACTIONS, SCREENS
 from finetui.app.shell import FinetuiApp
+from finetui.app.themes import THEMES
 from finetui.core.errors import FinetuiError
 from finetui.core.messages import LANGUAGES, language, set_language, t
 from tests.unit.app.support import SIZES, assert_golden, make_run, play
@@ -77,7 +78,18 @@ def test_the_theme_that_was_chosen_is_kept() -> None:
 
 def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    assert FinetuiApp().theme == "no-colour"
+    app = FinetuiApp()
+    assert app.theme == "no-colour"
+    assert "F1 help" in play(app)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_theme_can_be_put_on_in_any_screen(runs: None, theme: str) -> None:
+    async def put_on(_: object) -> None:
+        app.look(theme)
+
+    app = FinetuiApp()
+    assert "F2 commands" in play(app, put_on, "f2", "escape", "enter", "o", "escape")
 
 
 def test_fewer_than_256_colours_are_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:
