@@ -92,7 +92,7 @@ def test_a_change_of_recipe_keeps_the_rows_and_leaves_the_old_methods_settings(t
 
 def test_a_second_card_is_a_way_out_and_the_model_is_shared_out_over_both(tmp_path: Path) -> None:
     found = planned(shaped(tmp_path, QWEN14B), "lora-3090", gpus="rtx3090")
-    assert [way.settled.settings["parallelism"] for way in found.ways_out] == ["single", "fsdp2"]
+    assert [way.settled.settings["parallelism"] for way in found.ways_out] == ["single", "fsdp2", "fsdp2"]
 
 
 def test_where_nothing_near_fits_no_way_is_made_up(tmp_path: Path) -> None:

@@ -35,8 +35,6 @@ _FREED: tuple[tuple[str, ...], ...] = (
 )
 """Knobs of memory and speed alone, in the order in which stated ones are given up."""
 _ROWS = "rows_per_step"
-_SHARDED = frozenset({"no-sharding"})
-"""What is offered only where nothing else is: more GPUs whose weights would be sharded, which nothing trains yet."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     """
     found: list[Way] = []
     known = _refusing(settled)
-    for changes, also in _sorts(settled, found):
-        ways = (way for change in changes if (way := _judged(change, settled, known | also)) is not None)
+    for changes in _sorts(settled, found):
+        ways = (way for change in changes if (way := _judged(change, settled, known)) is not None)
         new = next((way for way in ways if not any(way.names() >= other.names() for other in found)), None)
         if new is not None:
             found.append(new)
@@ -94,22 +92,27 @@ def ways_out(settled: Settled) -> tuple[Way, ...]:
     return tuple(found)
 
 
-def _sorts(settled: Settled, found: list[Way]) -> Iterator[tuple[Iterable[Change], frozenset[str]]]:
-    """Changes of one sort together: of memory alone, of the training, of the machine; two at once last.
+def _sorts(settled: Settled, found: list[Way]) -> Iterator[Iterable[Change]]:
+    """Changes of one sort together: of memory alone, of the training, of the machine; then two at once.
 
-    With each the rules that it may break, which others may not. Of two at once neither may do by itself.
+    Of two at once neither may do by itself. Where that gives nothing, three at once; then further machines.
     """
-    request, none = settled.request, frozenset[str]()
-    yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else (), none
+    request = settled.request
+    yield (Change((), request, ()),) if any(freed for _, freed in _freed(request)) else ()
     for sort in (states, adapters, lengths, hardware, ranks):
-        yield sort(settled), none
+        yield sort(settled)
     for method in [*adapters(settled)][::-1] + [*states(settled)][::-1]:  # what saves most needs least besides
         others: tuple[Callable[[Settled], Iterator[Change]], ...] = (lengths, hardware)
         for other in others:
             alone = takewhile(lambda change: not any(way.begins(change) for way in found), other(settled))
-            yield (both(method, change) for change in alone), none
+            yield (both(method, change) for change in alone)
     if not found:
-        yield hardware(settled), _SHARDED
+        shortest = [*lengths(settled)][-1:]
+        for method in adapters(settled):
+            smallest = [method, *(both(method, length) for length in shortest)]
+            yield (both(change, place) for change in smallest for place in hardware(settled))
+    for _ in range(MOST - len(found)):
+        yield hardware(settled)
 
 
 def _refusing(settled: Settled) -> frozenset[str]:
