@@ -17,6 +17,7 @@ from finetui.runs.following import follow
 from finetui.runs.launch import start
 from finetui.runs.tracking import announcement, check_track
 from tests.unit.runs.conftest import WHOLE, Made, make_bundle  # noqa: F401 (a fixture)
+from tests.unit.runs.support import wait_until
 
 pytestmark = pytest.mark.worker
 SECRET = "2f" * 20
@@ -25,7 +26,21 @@ SECRET = "2f" * 20
 def _ended(run: RunFolder) -> list[dict[str, object]]:
     for _ in follow(run):
         pass
+    wait_until(lambda: not trackers_of(run), "the end of the trackers")
     return list(read(run.supervisor_events))
+
+
+def trackers_of(run: RunFolder) -> list[int]:
+    """The trackers of a run that live: they may outlive it a little."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _tracks(path, run)]
+
+
+def _tracks(process: Path, run: RunFolder) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has just ended
+        return False
+    return b"finetui.workers.track" in words and bytes(run.path) in words
 
 
 def _warnings(events: list[dict[str, object]]) -> list[object]:
@@ -74,7 +89,8 @@ def test_a_tracker_that_is_down_leaves_a_warning_and_the_run_alone(
     run = start(make_bundle(WHOLE).path, track="wandb")
     _ended(run)
     assert run.read().status == "finished"
-    assert list((run.path / "tracking/wandb").glob("offline-run-*"))
+    (kept,) = (run.path / "tracking/wandb").glob("offline-run-*/run-*.wandb")
+    assert b"train/loss" in kept.read_bytes()
     for path in run.path.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 

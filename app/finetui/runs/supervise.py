@@ -28,7 +28,7 @@ from finetui.runs.folder import RunFolder
 from finetui.runs.journal import Journal
 from finetui.runs.sampling import Sampler
 from finetui.runs.state import FAILED, FINISHED, LIVE, QUEUED, RUNNING, STOPPED, RunState
-from finetui.runs.tracking import GRACE_S, HURRY_S, Trackers
+from finetui.runs.tracking import Trackers
 from finetui.runs.waiting import NOW, STOP, Waiter
 
 Say = Callable[[str], None]
@@ -229,7 +229,6 @@ class Supervisor:
         if verdict.status == FINISHED:
             self._leave_evidence()
         self._journal.note("ended", status=verdict.status, cause=verdict.cause, detail=verdict.detail)
-        self._trackers.finish(HURRY_S if self._stops_asked else GRACE_S)
         self._journal.set(
             status=verdict.status,
             ended=time.time(),
@@ -237,6 +236,7 @@ class Supervisor:
             cause=verdict.cause,
             detail=verdict.detail,
         )
+        self._trackers.finish(kill=self._stops_asked > 0)
         self._run.spare.unlink(missing_ok=True)
 
     def _leave_evidence(self) -> None:

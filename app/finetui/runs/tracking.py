@@ -23,10 +23,8 @@ from finetui.runs.state import RunState
 PACKAGES = {"wandb": ("wandb",), "tensorboard": ("tensorboard",), "trackio": ("trackio",)}
 """The trackers, and the packages that each needs under the interpreter that trains."""
 FOLDER = "tracking"
-GRACE_S = 60.0
-"""Time that trackers have after the run's end to send what is left."""
-HURRY_S = 5.0
-"""The same where somebody waits for the run to stop."""
+GRACE_S = 3.0
+"""How long a run that has ended waits for its trackers; what they have still to send, they send without it."""
 _SENT = ("stage", "method", "rows_per_step", "world_size", "steps", "torch", "hardware", "finetui")
 
 
@@ -117,18 +115,20 @@ class Trackers:
                 del self._running[name]
                 self._warn(name, _last_line(self._journal.run, name) or f"exit code {child.returncode}")
 
-    def finish(self, grace_s: float = GRACE_S) -> None:
-        """Give them time to send the rest, then end those that are left."""
-        end = time.monotonic() + grace_s
+    def finish(self, *, kill: bool) -> None:
+        """Wait a little for what is left to be sent; then leave those that still send it alone, or `kill` them."""
+        end = time.monotonic() + GRACE_S
         for name, child in self._running.items():
             try:
                 if child.wait(max(0.0, end - time.monotonic())) != 0:
                     self._warn(name, _last_line(self._journal.run, name) or f"exit code {child.returncode}")
             except subprocess.TimeoutExpired:
-                self._warn(name, "did not end in time")
-        left = self.pids
-        processes.kill_all(lambda: [pid for pid in left if processes.start_time(pid) is not None])
-        self._running.clear()
+                if kill:
+                    self._warn(name, "stopped with the run, before all was sent")
+        if kill:
+            left = self.pids
+            processes.kill_all(lambda: [pid for pid in left if processes.start_time(pid) is not None])
+            self._running.clear()
 
     def _warn(self, name: str, words: str) -> None:
         self._journal.note("warning", code="tracker", text=f"{name}: {one_line(words)}")
@@ -137,11 +137,12 @@ class Trackers:
 def _launch(run: RunFolder, state: RunState, name: str) -> subprocess.Popen[bytes]:
     more = {"TRACKIO_DIR": os.environ.get("TRACKIO_DIR", str(home.folder("trackio")))}
     environment = jobs.worker_environment(state.python, more)
+    heard = run.supervisor_events.stat().st_size if run.supervisor_events.exists() else 0
     for variable in ("HF_HUB_OFFLINE", processes.RUN_ID):  # it may publish; and it is none of the training's processes
         environment.pop(variable, None)
     with (run.path / FOLDER / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
-            [state.python, "-m", "finetui.workers.track", str(run.path), name],
+            [state.python, "-m", "finetui.workers.track", str(run.path), name, str(heard)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

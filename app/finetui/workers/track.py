@@ -1,20 +1,24 @@
 """Passes the events of a run on to one tracker, beside the training: whatever befalls a tracker, the run goes on.
 
-`python -m finetui.workers.track RUN_FOLDER TRACKER` follows the run's event files until the run has ended. How far it
-has come stands in `tracking/TRACKER.json`, so that a resumed run continues the same curve.
+`python -m finetui.workers.track RUN_FOLDER TRACKER OFFSET` follows the run's event files until the run has ended, what
+its supervisor says from byte OFFSET on. How far it has come stands in `tracking/TRACKER.json`, so that a resumed run
+continues the same curve: steps that are made again after a kill are not sent again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from finetui.core.events import Event, Tail
 from finetui.core.files import write_json
@@ -23,6 +27,8 @@ from finetui.core.tracked import METRICS, wandb_mode
 FOLDER = "tracking"
 _POLL_S = 1.0
 _KEPT_EVERY_S = 5.0
+_ALONE_S = 60.0
+"""How long it may go on once the supervisor of its run is gone."""
 
 
 class Tracker(Protocol):
@@ -38,7 +44,7 @@ class Tracker(Protocol):
 class _Wandb:
     """Weights & Biases: online where there is a login, else into files that `wandb sync` sends later."""
 
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, _: int) -> None:
         import wandb
 
         settings = wandb.Settings(
@@ -61,6 +67,7 @@ class _Wandb:
                 break
             except wandb.Error as error:
                 print(f"wandb {mode}: {error}", file=sys.stderr, flush=True)
+                wandb.teardown()  # else the id counts as in use by what has just failed
         else:
             raise RuntimeError("wandb cannot be opened")
         self._run.define_metric("train/global_step")
@@ -76,11 +83,12 @@ class _Wandb:
 class _TensorBoard:
     """TensorBoard: event files in the run's folder."""
 
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder.parent / "tensorboard"))
-        self._writer.add_text("settings", f"```json\n{json.dumps(config, indent=2, sort_keys=True)}\n```", 0)
+        self._writer = SummaryWriter(str(folder.parent / "tensorboard"), purge_step=first or None)
+        if not first:
+            self._writer.add_text("settings", f"```json\n{json.dumps(config, indent=2, sort_keys=True)}\n```", 0)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -93,7 +101,7 @@ class _TensorBoard:
 class _Trackio:
     """trackio: a local database, shown by `trackio show`."""
 
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, _: int) -> None:
         import trackio
 
         self._trackio = trackio
@@ -112,29 +120,63 @@ class _Trackio:
 TRACKERS = {"wandb": _Wandb, "tensorboard": _TensorBoard, "trackio": _Trackio}
 
 
-def follow(run: Path, name: str) -> None:
-    """Send all that a run says until it has ended."""
+def follow(run: Path, name: str, heard: int) -> None:
+    """Send all that a run says until it has ended; what its supervisor says counts from byte `heard` on."""
     folder = run / FOLDER
-    kept = folder / f"{name}.json"
-    trainer = Tail(run / "events.jsonl", json.loads(kept.read_text())["offset"] if kept.exists() else 0)
-    supervisor = Tail(run / "supervisor.jsonl", _size(run / "supervisor.jsonl"))
-    tracker: Tracker = TRACKERS[name](run.name, json.loads((folder / "config.json").read_text()), folder)
+    progress = Progress.read(folder / f"{name}.json")
+    trainer = Tail(run / "events.jsonl", progress.offset)
+    supervisor = Tail(run / "supervisor.jsonl", heard)
+    config = json.loads((folder / "config.json").read_text())
+    tracker: Tracker = TRACKERS[name](run.name, config, folder, progress.first)
     status, kept_at, parent = "running", time.monotonic(), os.getppid()
     while status == "running":
         ended = [event for event in supervisor.read() if event.name == "ended"]
+        gone = os.getppid() != parent  # the supervisor is; the one that adopts the run starts another
         for event in trainer.events():
-            if metrics := _metrics(event):
+            if (metrics := _metrics(event)) and progress.is_new(event):
                 tracker.log(metrics, event.step or 0)
-        if time.monotonic() - kept_at > _KEPT_EVERY_S or ended:
-            write_json(kept, {"offset": trainer.offset})
+        if ended or gone:
+            status = str(ended[-1]["status"]) if ended else "interrupted"
+        if status != "running" or time.monotonic() - kept_at > _KEPT_EVERY_S:
+            progress.offset = trainer.offset
+            progress.write()
             kept_at = time.monotonic()
-        if ended:
-            status = str(ended[-1]["status"])
-        elif os.getppid() != parent:  # the supervisor is gone; the one that adopts the run starts another
-            status = "interrupted"
-        else:
+        if status == "running":
             time.sleep(_POLL_S)
     tracker.close(status)
+
+
+@dataclass
+class Progress:
+    """How far a tracker has come, over all launches of its run."""
+
+    path: Path
+    offset: int = 0
+    """Bytes of the trainer's events that were read."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """The highest step that was sent of each kind of event."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """As it was last written."""
+        return cls(path, **json.loads(path.read_text())) if path.exists() else cls(path)
+
+    def write(self) -> None:
+        """Keep it."""
+        write_json(self.path, {"offset": self.offset, "sent": self.sent})
+
+    @property
+    def first(self) -> int:
+        """The first step that was not sent, or 0 where none was."""
+        return max(self.sent.values(), default=-1) + 1
+
+    def is_new(self, event: Event) -> bool:
+        """Whether a step was not sent yet; it counts as sent from now on."""
+        step = event.step or 0
+        if step <= self.sent.get(event.name, -1):
+            return False
+        self.sent[event.name] = step
+        return True
 
 
 def _metrics(event: Event) -> dict[str, float]:
@@ -143,16 +185,29 @@ def _metrics(event: Event) -> dict[str, float]:
     return {shown: facts[name] for name, shown in names.items() if isinstance(facts.get(name), (int, float))}
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _end_some_day() -> None:
+    """End this process a while after its supervisor, however its tracker hangs."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_S)
+        time.sleep(_ALONE_S)
+        print("did not end in time", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> int:
-    run, name = Path(sys.argv[1]), sys.argv[2]
+    run, name, heard = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    _end_some_day()
     lost: list[str] = []
     warnings.showwarning = lambda message, *_: lost.append(str(message))  # trackio warns of what it could not keep
     try:
-        follow(run, name)
+        with (run / FOLDER / f"{name}.lock").open("w") as alone:
+            fcntl.flock(alone, fcntl.LOCK_EX)  # one of an earlier launch may still be sending
+            follow(run, name, heard)
     except Exception as error:  # a tracker may do anything; the supervisor reads the last line
         lost = [f"{type(error).__name__}: {error}"]
     for words in lost:
