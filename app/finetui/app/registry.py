@@ -54,7 +54,7 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
     "list": (Action("choose", "enter", "select"),),
     "home": (
         Action("new", "n,f5", "app.open('wizard')"),
-        Action("chat", "c", "app.open('chat')"),
+        Action("chat", "c", "chat"),
         Action("refresh", "r", "refresh", shown=False),
     ),
     "monitor": (
@@ -72,6 +72,7 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("newline", "alt+enter", "newline", shown=False, always=True),
     ),
     "talk": (
+        Action("halt", "escape", "halt"),
         Action("who", "f5", "who(0)", always=True),
         Action("beside", "f6", "who(1)", always=True),
         Action("sampling", "f7", "sampling", always=True),
@@ -85,7 +86,11 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
     "data": (Action("rows", "f6", "rows"), Action("remove", "delete,backspace", "remove")),
     "model": (Action("template", "f6", "template"),),
     "path": (Action("complete", "tab", "complete", shown=False),),
-    "form": (Action("default", "delete,backspace", "default"), Action("cycle", "space", "cycle", shown=False)),
+    "form": (
+        Action("edit", "enter", "select"),
+        Action("default", "delete,backspace", "default"),
+        Action("cycle", "space", "cycle", shown=False),
+    ),
     "review": (Action("copy-commands", "c", "copy"), Action("save-commands", "w", "save")),
 }
 """The actions of each place."""

@@ -67,7 +67,7 @@ class Form(Vertical):
     Form { height: 1fr; }
     Form #fields { height: 1fr; }
     Form #editor { display: none; }
-    Form #about-field { height: 3; padding: 0 1; color: $text-muted; }
+    Form #about-field { height: 4; padding: 0 1; color: $text-muted; }
     Form #about-field.wrong { color: $error; }
     """
 
@@ -153,8 +153,9 @@ class Form(Vertical):
     @on(Input.Changed, "#editor")
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        if self._editing is not None and self._check(event.value) and event.value != self._fields[self._editing].value:
-            self.post_message(self.Said(self._editing, event.value.strip(), False))
+        typed = event.value.strip()
+        if self._editing and self._check(typed) and typed and typed != self._fields[self._editing].value:
+            self.post_message(self.Said(self._editing, typed, False))
 
     @on(Input.Submitted, "#editor")
     def _entered(self, event: Input.Submitted) -> None:
@@ -176,7 +177,7 @@ class Form(Vertical):
             about.update("\n".join(filter(None, (error.problems[0].message(), error.problems[0].expected()))))
             return False
         self._explain()
-        return bool(typed.strip()) or True
+        return True
 
     def _end(self) -> None:
         self._editing = None
@@ -185,10 +186,14 @@ class Form(Vertical):
         self._explain()
 
     def _explain(self) -> None:
-        knob = knobs().get(self._editing or self.query_one(FieldList).chosen or "")
-        about = self.query_one("#about-field", Static)
+        name = self._editing or self.query_one(FieldList).chosen or ""
+        knob, about = knobs().get(name), self.query_one("#about-field", Static)
         about.remove_class("wrong")
-        about.update("" if knob is None else f"{knob.explain()}\n{t('wizard.takes', expected=knob.expected())}")
+        if knob is None:
+            about.update("")
+            return
+        takes = t("wizard.takes", expected=knob.expected())
+        about.update("\n".join([" · ".join(filter(None, (self._fields[name].why, takes))), knob.explain()]))
 
 
 def _line(field: Field, width: int) -> Content:

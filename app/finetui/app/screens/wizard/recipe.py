@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.timer import Timer
 from textual.widgets import OptionList
 
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
 
 _AFTER_S = 0.25
 """How long after the last key the prediction is made."""
+_FIRST = ("schedule", "adapter", "length", "batch")
+"""The groups of settings that are changed most."""
 _BAR = 14
 _WIDE_BAR = 30
 _BINS = 12
+_LOW = 30
+"""Lines of a screen that has no room for catalogue and settings."""
 
 
 class RecipeStep(Step):
@@ -41,8 +46,8 @@ class RecipeStep(Step):
 
     NAME = "recipe"
     DEFAULT_CSS = """
-    RecipeStep #recipes { height: auto; max-height: 7; }
-    RecipeStep #prediction { padding: 0 1; margin: 1 0; }
+    RecipeStep #recipes { height: auto; max-height: 6; }
+    RecipeStep #prediction { padding: 0 1; margin: 1 0; min-height: 4; }
     """
 
     def __init__(self) -> None:
@@ -62,7 +67,7 @@ class RecipeStep(Step):
 
     def enter(self) -> None:
         """Plan every recipe, where data or model are others now."""
-        self.query_one("#recipes").focus()
+        self._focus_catalogue()
         asked = replace(self.draft, recipe="", assignments=())
         if asked != self._asked or isinstance(self._plan, FinetuiError):
             self._asked, self._offers, self._plan = asked, None, None
@@ -81,9 +86,13 @@ class RecipeStep(Step):
         if self.query_one(Form).close():
             return True
         if self.screen.focused is not self.query_one("#recipes"):
-            self.query_one("#recipes").focus()
+            self._focus_catalogue()
             return True
         return False
+
+    def _focus_catalogue(self) -> None:
+        self.query_one("#recipes").display = True
+        self.query_one("#recipes").focus()
 
     def _found(self, found: tuple[list[RecipeOffer], int] | FinetuiError) -> None:
         if isinstance(found, FinetuiError):
@@ -119,6 +128,11 @@ class RecipeStep(Step):
         self.wizard.action_next()
 
     # ---- settings
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """On a low screen the settings have the place of the catalogue while they are changed."""
+        low = self.app.size.height < _LOW
+        self.query_one("#recipes").display = not low or event.widget is self.query_one("#recipes")
 
     @on(Form.Said)
     def _said(self, said: Form.Said) -> None:
@@ -247,7 +261,7 @@ def _histogram(tokens: Tokens) -> str:
 def _fields(plan: Plan, draft: Draft) -> Iterator[Field]:
     """Every setting, by group; what only chooses rows stands in the first step."""
     said, table, choices = draft.set_values(), knobs(), plan.settings.choices
-    for group in GROUPS:
+    for group in (*_FIRST, *(group for group in GROUPS if group not in _FIRST)):
         for name, choice in choices.items():
             if table[name].group == group and table[name].locked != "data":
                 yield Field(name, written(choice.value), one_line(choice.why(), 300), name in said)

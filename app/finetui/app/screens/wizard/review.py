@@ -20,6 +20,7 @@ from finetui.app.widgets.printed import Printed
 from finetui.cli.common import Output
 from finetui.core.errors import FinetuiError, Problem, render
 from finetui.core.files import write_text
+from finetui.core.knobs import knobs
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.offers import bundle_folder
@@ -149,7 +150,8 @@ def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
         return
     asked = plan.settled.request.recipe.values if plan else {}
     for name, value in draft.set_values().items():
-        before = written(asked[name]) if name in asked else t("wizard.derived")
+        usual = asked.get(name, knobs()[name].default)
+        before = t("wizard.derived") if usual is None else written(usual)
         yield Content.assemble(
             (t("wizard.label-changed").ljust(10), "$text-muted"),
             f"{name}  {one_line(before, 60)} → ",
