@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetui.core.events import Reader
-from finetui.core.overview import overview
+from finetui.core.overview import glimpse, overview
 from finetui.runs.review.history import History
 
 pytestmark = pytest.mark.unit
@@ -78,3 +79,18 @@ def test_a_short_file_is_there_whole(tmp_path: Path) -> None:
     found = overview(path)
     assert [event.step for event in found.events] == list(range(1, 100))
     assert found.offset == path.stat().st_size - len('{"half')
+
+
+def test_a_glimpse_is_steps_at_even_distances(long_run: Path) -> None:
+    steps = [event.step or 0 for event in glimpse(long_run / "events.jsonl", "step", 20)]
+    assert 18 <= len(steps) <= 20
+    assert all(_STEPS / 25 < after - before < _STEPS / 15 for before, after in itertools.pairwise(steps))
+    assert glimpse(long_run / "absent.jsonl", "step", 20) == []
+
+
+def test_a_rare_event_is_found_wherever_the_pieces_of_the_search_meet(
+    long_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetui.core.overview._WHOLE_BYTES", 1000)
+    found = [event for event in overview(long_run / "events.jsonl").events if event.name == "evaluation"]
+    assert len(found) == 40

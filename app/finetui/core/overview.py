@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ _WHOLE_BYTES = 4 << 20
 """A shorter file is read whole."""
 _POINTS = 4000
 """Lines at even distances: more than any screen or picture has columns."""
+_NAME_BYTES = 64
+"""More than the longest name of an event, with its key."""
 _NEWEST = 2000
 """Lines from the end that are all there."""
 _RARE = re.compile(rb'"event": ?"(?!step"|sample")')
@@ -57,8 +60,8 @@ def _every_line(content: mmap.mmap, end: int) -> set[int]:
 
 def _chosen(content: mmap.mmap, end: int) -> set[int]:
     starts = {_start_of(content, end * point // _POINTS) for point in range(_POINTS)}
-    for match in _RARE.finditer(content, 0, end):
-        start = _start_of(content, match.start())
+    for place in _rare(content, end):
+        start = _start_of(content, place)
         starts |= {start, _start_of(content, max(0, start - 1))}
         following = content.find(b"\n", start) + 1
         if following < end:
@@ -70,6 +73,13 @@ def _chosen(content: mmap.mmap, end: int) -> set[int]:
         if start == 0:
             break
     return starts
+
+
+def _rare(content: mmap.mmap, end: int) -> Iterator[int]:
+    """A byte of each rare event; searched piece by piece, so that other threads get their turn between."""
+    for begin in range(0, end, _WHOLE_BYTES):
+        for match in _RARE.finditer(content, begin, min(end, begin + _WHOLE_BYTES + _NAME_BYTES)):
+            yield match.start()
 
 
 def _start_of(content: mmap.mmap, place: int) -> int:

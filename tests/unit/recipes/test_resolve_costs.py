@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from finetui.core.figures import duration, gib, round_number, share
 from finetui.models.outline import Outline
 from finetui.recipes.resolve import resolve
 from finetui.recipes.resolve.cost import START_SECONDS
-from finetui.recipes.resolve.figures import duration, gib, round_number, share
 from finetui.recipes.resolve.tokens import binned, load_of
 from tests.unit.recipes.planning import GIB, planned, request, shaped, tokens, value, why
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from finetui.core.figures import share
 from finetui.core.knobs import Value, knobs
 from finetui.hardware.kinds import gpu_kinds
 from finetui.hardware.planned import planned_machine
 from finetui.recipes.recipe import Recipe, catalogue, load_recipe
-from finetui.recipes.resolve.figures import share
 from finetui.recipes.resolve.request import Request
 from finetui.recipes.resolve.settle import Settled
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from finetui.core.figures import duration, gib
 from finetui.core.knobs import Value
-from finetui.recipes.resolve.figures import duration, gib
 from finetui.recipes.resolve.layout import Fitted, Frame, Open
 from finetui.recipes.resolve.settings import Choice
 

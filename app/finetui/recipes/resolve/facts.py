@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from finetui.core.figures import gib
 from finetui.models.outline import Outline
 from finetui.recipes.resolve.derive import BITS, FLASH, model_facts
-from finetui.recipes.resolve.figures import gib
 from finetui.recipes.resolve.settle import Settled
 
 _BILLION = 1e9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from finetui.recipes.resolve.figures import gib, share
+from finetui.core.figures import gib, share
 from finetui.recipes.resolve.layout import Frame, Open
 from finetui.recipes.resolve.request import Request
 from finetui.recipes.resolve.settings import Choice
