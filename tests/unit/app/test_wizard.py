@@ -1,4 +1,4 @@
-"""The wizard: from home to what is locked and started, with keys alone; drafts that survive; what it asks and refuses."""
+"""The wizard: from home to what is locked and started, with keys alone; drafts that survive; what it asks."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_hostile_names_and_rows_are_shown_as_they_are() -> None:
     Path("chats.jsonl").unlink()
     row = {"messages": [{"role": "user", "content": "[/x] \x1b[2Jhi"}, {"role": "assistant", "content": "<b>no</b>"}]}
     Path(name).write_text((json.dumps(row) + "\n") * 3)
-    shown = play(FinetuiApp(), "n", "enter")
+    shown = play(FinetuiApp(), "n", "enter", size=SIZES["120x40"])
     assert "\x1b" not in shown
     assert "[/x]" in shown
     assert "[INST]" in shown

@@ -59,7 +59,7 @@ class Room(Screen[None]):
         """Say everything in the language in force."""
         self.show_title()
         self.speak()
-        for widget in self.query(Spoken):
+        for widget in self.walk_children(Spoken):  # a query finds a widget by its first base alone
             widget.speak()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -18,6 +18,7 @@ from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
 from finetui.cli.common import Output
+from finetui.cli.hanging import padded
 from finetui.core.errors import FinetuiError, Problem, render
 from finetui.core.files import write_text
 from finetui.core.knobs import knobs
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from finetui.draft import Draft
     from finetui.recipes.resolve import Plan
+
+_LABEL = 10
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
         ("recipe", draft.recipe),
         ("bundle", str(draft.out)),
     ):
-        yield Content.assemble((t(f"wizard.label-{label}").ljust(10), "$text-muted"), one_line(value, 400))
+        yield Content.assemble((padded(t(f"wizard.label-{label}"), _LABEL), "$text-muted"), one_line(value, 400))
     if not draft.assignments:
         return
     asked = plan.settled.request.recipe.values if plan else {}
@@ -153,7 +156,7 @@ def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
         usual = asked.get(name, knobs()[name].default)
         before = t("wizard.derived") if usual is None else written(usual)
         yield Content.assemble(
-            (t("wizard.label-changed").ljust(10), "$text-muted"),
+            (padded(t("wizard.label-changed"), _LABEL), "$text-muted"),
             f"{name}  {one_line(before, 60)} → ",
             (one_line(value, 60), "bold $accent"),
         )
