@@ -11,6 +11,8 @@ from pathlib import Path
 
 from finetui.core import home
 from finetui.core.errors import FinetuiError, Problem
+from finetui.core.fetched import is_hub_id
+from finetui.core.jobs import Progress
 from finetui.data.reader import open_input
 from finetui.data.sources.repository import is_beside
 from finetui.draft import Draft
@@ -113,6 +115,23 @@ def model(reference: str) -> ModelOffer:
     Raises FinetuiError (exit 3) where there is none.
     """
     return _model(reference, find_model(reference))
+
+
+def can_be_fetched(word: str) -> bool:
+    """Whether a word has the form of a hub id."""
+    return "/" in word and is_hub_id(word.partition("@")[0])
+
+
+def fetched(word: str, on_progress: Progress | None = None) -> ModelOffer:
+    """The model of a hub id, brought to this machine.
+
+    Raises FinetuiError as `fetch` does.
+    """
+    from finetui.models.fetch.flow import fetch
+    from finetui.models.fetch.outcome import Request
+
+    name, _, revision = word.partition("@")
+    return _model(word, fetch(Request(name, revision=revision or None), on_progress).path)
 
 
 def _model(reference: str, folder: Path) -> ModelOffer:

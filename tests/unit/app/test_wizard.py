@@ -191,7 +191,9 @@ def test_which_rows_are_taken_is_a_form_in_the_first_step() -> None:
 
 
 def test_a_model_that_is_not_here_is_refused_with_the_way_to_it() -> None:
-    shown = play(FinetuiApp(), *TO_MODEL, "shift+tab", *"Qwen/Qwen3-0.6B", "enter")
+    keys = (*TO_MODEL, "shift+tab", *"Qwen/Qwen3-0.6B", "enter")
+    assert "Fetch it" in play(FinetuiApp(), *keys)
+    shown = play(FinetuiApp(), "n", "down", "enter", *keys[1:], "escape")
     assert "finetui fetch Qwen/Qwen3-0.6B" in shown
 
 
@@ -284,3 +286,10 @@ def focused(keys: Sequence[str]) -> str | None:
 
 def test_the_path_has_the_focus_at_first() -> None:
     assert focused(["n"]) == "path"
+
+
+def test_a_small_terminal_and_one_without_utf8_show_every_step() -> None:
+    for keys in STEPS.values():
+        app = FinetuiApp(ascii_only=True)
+        fresh = ("n", "down", "enter", *keys[1:]) if newest() else keys
+        assert play(app, *fresh, size=(40, 12)).isascii()

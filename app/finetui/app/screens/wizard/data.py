@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, OptionList
 
 from finetui.app.registry import bindings
@@ -54,6 +55,17 @@ class Seen:
     """Whether all rows have been read."""
 
 
+@dataclass
+class HowFar(Message):
+    """How much of the chosen data has been read."""
+
+    percent: int
+
+
+class _Unwanted(Exception):
+    """Other data was chosen while this was read."""
+
+
 class PathField(Input):
     """A path, completed by Tab."""
 
@@ -84,6 +96,7 @@ class DataStep(Step):
         self._formats: dict[str, str | None] = {}
         self._seen: Seen | FinetuiError | None = None
         self._seen_of: Draft | None = None
+        self._percent = 0
         self._columns: tuple[str, ...] = ()
         self._is_sampling = False
 
@@ -285,7 +298,7 @@ class DataStep(Step):
         asked = replace(draft, model="", recipe="", assignments=())
         if asked == self._seen_of:
             return
-        self._seen_of, self._seen = asked, None
+        self._seen_of, self._seen, self._percent = asked, None, 0
         self.drop("whole")
         if not draft.data:
             self.drop("card")
@@ -313,12 +326,28 @@ class DataStep(Step):
             return
         draft, rows = self.draft, seen.rows
 
+        wanted = self.is_newest("whole")
+
+        def tell(done: int, total: int) -> None:
+            if not (wanted() and self.is_attached):
+                raise _Unwanted
+            self.post_message(HowFar(int(100 * done / max(1, total))))
+
         def read() -> Seen:
             from finetui.data import inspect
 
-            return Seen(inspect(draft.data, draft.reading), rows, whole=True)
+            try:
+                return Seen(inspect(draft.data, draft.reading, on_progress=tell), rows, whole=True)
+            except _Unwanted:
+                return seen
 
         self.newest("whole", read, self._read)
+
+    @on(HowFar)
+    def _told(self, how_far: HowFar) -> None:
+        if how_far.percent != self._percent and isinstance(self._seen, Seen) and not self._seen.whole:
+            self._percent = how_far.percent
+            self.speak()
 
     def _read(self, seen: Seen | FinetuiError) -> None:
         self._seen = seen
@@ -355,7 +384,8 @@ class DataStep(Step):
         elif isinstance(seen, FinetuiError):
             facts.show(lambda console: console.print(render(seen.problems), style="red"))
         else:
-            facts.show(lambda console: _describe(console, seen))
+            percent = self._percent
+            facts.show(lambda console: _describe(console, seen, percent))
             rows.show(list(_row_lines(seen.rows, self.size.width - 4)))
         self._show_parts()
 
@@ -389,12 +419,12 @@ class DataStep(Step):
         self.query_one("#sampling").display = sampling
 
 
-def _describe(console: Console, seen: Seen) -> None:
+def _describe(console: Console, seen: Seen, percent: int) -> None:
     from finetui.cli.describe import describe
 
     console.print(describe(seen.inspection))
     if not seen.whole:
-        console.print(t("wizard.reading"), style="cyan")
+        console.print(t("wizard.reading", percent=percent), style="cyan")
 
 
 def _unmapped(inspection: Inspection) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import on
@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, OptionList
 
 from finetui.app.registry import bindings
@@ -25,12 +26,20 @@ from finetui.core.errors import FinetuiError, Problem, render
 from finetui.core.figures import gib
 from finetui.core.messages import t
 from finetui.core.text import one_line
-from finetui.offers import ModelOffer, licence, model, models
+from finetui.offers import ModelOffer, can_be_fetched, fetched, licence, model, models
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from finetui.draft import Draft
+
+
+@dataclass
+class HowFar(Message):
+    """How much of a model has been fetched."""
+
+    model: str
+    percent: int
 
 
 class ModelStep(Step):
@@ -103,15 +112,37 @@ class ModelStep(Step):
             if chosen is not None:
                 self._take(chosen)
             else:
-                self.newest("named", lambda: model(word), self._named)
+                self.newest("named", lambda: model(word), lambda found: self._named(word, found))
         elif word or chosen:
             self._take(word or str(chosen))
 
-    def _named(self, found: ModelOffer | FinetuiError) -> None:
-        if isinstance(found, FinetuiError):
-            self._show(found)
-        else:
+    def _named(self, word: str, found: ModelOffer | FinetuiError) -> None:
+        if not isinstance(found, FinetuiError):
+            self._models = [found, *(self._models or [])]
             self._take(found.reference)
+            return
+        self._show(found)
+        if can_be_fetched(word):
+            text = t("wizard.fetch-text", model=one_line(word))
+            answers = [(name, t(f"wizard.fetch-{name}")) for name in ("yes", "no")]
+            self.app.push_screen(
+                Ask(t("wizard.fetch-title"), text, answers),
+                lambda answer: self._fetch(word) if answer == "yes" else None,
+            )
+
+    def _fetch(self, word: str) -> None:
+        def tell(facts: Mapping[str, Any]) -> None:
+            total = facts.get("total")
+            self.post_message(HowFar(word, int(100 * facts["done"] / total) if total else 0))
+
+        self.newest("named", lambda: fetched(word, tell), lambda found: self._named(word, found))
+        self.post_message(HowFar(word, 0))
+
+    @on(HowFar)
+    def _told(self, how_far: HowFar) -> None:
+        self._shown, self._look = None, None
+        text = t("wizard.fetching", model=one_line(how_far.model), percent=how_far.percent)
+        self.query_one("#model-facts", Facts).tell([("", text, "")])
 
     @on(OptionList.OptionHighlighted, "#models")
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:

@@ -65,6 +65,11 @@ class Step(Vertical, Spoken):
         number = self._begun[kind]
         self.wizard.work(lambda: _attempt(what), lambda found: then(found) if self._begun[kind] == number else None)
 
+    def is_newest(self, kind: str) -> Callable[[], bool]:
+        """Tells, from any thread, whether what is about to be begun is still wanted."""
+        number = self._begun[kind] + 1
+        return lambda: self._begun[kind] == number
+
     def drop(self, kind: str) -> None:
         """Let what was begun come to nothing."""
         self._begun[kind] += 1
