@@ -57,7 +57,7 @@ async def settled(pilot: Pilot[Any]) -> None:
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str) -> None:
     """Wait until `true()` holds; fail, saying what never came, after a time that only a broken app needs."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline, f"never came: {what}\n{picture(pilot.app)}"
         await pilot.pause(0.02)

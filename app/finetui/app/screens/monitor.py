@@ -68,6 +68,7 @@ class Monitor(Room):
     NAME = "monitor"
     BINDINGS: ClassVar[list[BindingType]] = bindings("monitor")
     DEFAULT_CSS = """
+    Monitor { overflow: hidden; }
     Monitor #panels { height: 1; background: $panel; }
     Monitor ContentSwitcher { height: auto; max-height: 60%; }
     Monitor #facts { height: auto; }
