@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetui.chat import TextStream
+from finetui.chat.engine import TextStream
 from finetui.cli.common import Output
 from finetui.cli.demo import show_table
 from finetui.cli.main import run

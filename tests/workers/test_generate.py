@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from finetui.chat import BASE, TUNED, Answer, ChatEngine, Sampling, conversation, resolve
+from finetui.chat.engine import ChatEngine, resolve
+from finetui.chat.said import Answer, conversation
+from finetui.chat.settings import Sampling
+from finetui.chat.who import BASE, TUNED
 from finetui.core.errors import FinetuiError
 from finetui.core.jobs import Session
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from finetui.chat.engine import Answer, Message, conversation
+from finetui.chat.said import Answer, Message, conversation
 from finetui.chat.settings import Sampling
 
 
@@ -41,6 +41,10 @@ class Side:
         """What was sent for the last answer."""
         messages = self.messages(system)
         return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+
+    def waits(self) -> bool:
+        """Whether the last question has no answer."""
+        return bool(self.turns) and self.turns[-1].answer is None
 
     def copy(self) -> Side:
         """The same words, to be gone on with elsewhere."""

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from finetui.chat.engine import Answer, Message
+from finetui.chat.said import Answer, Message
 from finetui.chat.settings import Sampling
 from finetui.chat.who import ENDPOINT, Piece, Who
 from finetui.core.errors import BAD_INPUT, JOB_FAILED, FinetuiError, Problem
@@ -44,6 +44,10 @@ class Endpoint:
     def lane(self) -> Endpoint:
         """Every endpoint is its own."""
         return self
+
+    def alive(self) -> bool:
+        """Always: the next question is another connection."""
+        return True
 
     def kill(self) -> None:
         """End the answer under way."""
@@ -116,7 +120,8 @@ class Endpoint:
                 await _refuse(response, self._address)
                 async for event in _events(response):
                     heard.take(event)
-                    if heard.reason == "length":
+                    if heard.characters > _MOST_CHARACTERS:
+                        heard.reason = "length"
                         return
 
 
@@ -128,7 +133,7 @@ class _Heard:
         self.reason = "stop"
         self.tokens = 0
         self._on_text = on_text
-        self._characters = 0
+        self.characters = 0
 
     def take(self, event: Any) -> None:
         """Take one event; what it does not hold is passed over."""
@@ -140,14 +145,12 @@ class _Heard:
         delta = choice.get("delta")
         text = delta.get("content") if isinstance(delta, dict) else None
         if isinstance(text, str) and text:
-            self._characters += len(text)
+            self.characters += len(text)
             self.tokens += 1
             self.parts.append(text)
             self._on_text(text)
         if isinstance(reason := choice.get("finish_reason"), str):
             self.reason = _REASONS.get(reason, reason)
-        if self._characters > _MOST_CHARACTERS:
-            self.reason = "length"
 
 
 def is_address(reference: str) -> bool:

@@ -7,13 +7,15 @@ sees ids alone. So what was trained is what is served.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from finetui.bundles.folder import read_lock
+from finetui.chat.said import Answer, Message
 from finetui.chat.settings import Sampling
+from finetui.chat.who import BASE, TUNED
 from finetui.core import jobs
 from finetui.core.encode import Template, encode_prompt, load_template, load_tokenizer
 from finetui.core.jobs import Progress
@@ -26,8 +28,6 @@ from finetui.runs.folder import RunFolder, find_run
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Message = Mapping[str, Any]
-BASE, TUNED = "base", "tuned"
 _RUN_NAME = re.compile(r"last|\d{1,8}|\d{8}-.*")
 _BROKEN = "\ufffd"
 _BYTES_OF_A_PART = 3
@@ -52,27 +52,6 @@ class Served:
     def default(self) -> str:
         """The variant that answers where none is asked for."""
         return TUNED if self.adapter else BASE
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said."""
-
-    text: str
-    """Its words; foreign text."""
-    stop_reason: str
-    """`stop` by itself, `length` cut at max_new_tokens, `cancelled`."""
-    tokens: int
-    """Tokens made, the stop token counted."""
-    seconds: float
-    """Time of the batch that it was made in."""
-    ids: tuple[int, ...] = ()
-    """Its tokens, the stop token with them; none where they are not known."""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Speed of this answer."""
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
 def resolve(reference: str, model: str | None = None, on_progress: Progress | None = None) -> Served:
@@ -127,12 +106,24 @@ class ChatEngine:
                 self._on_progress,
             )
         except BaseException:
+            self._session.kill()  # it may be in the middle of reading weights
             self._session.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._session.close()
+
+    def add(self, adapter: Path) -> None:
+        """Put another adapter on the same base; its folder is then a variant.
+
+        Raises FinetuiError where it cannot be loaded.
+        """
+        self._session.ask({"op": "adapter", "adapter": str(adapter.absolute())})
+
+    def alive(self) -> bool:
+        """Whether the worker lives."""
+        return self._session.alive()
 
     def kill(self) -> None:
         """End the worker at once, whatever it does: who waits for it gets the error of one that died. For any thread.
@@ -149,9 +140,10 @@ class ChatEngine:
         on_text: Callable[[str], None] | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Answer:
-        """Answer one conversation; `on_text` gets the words as they come, always whole characters.
+        """Answer one conversation as `base`, `tuned`, or by the folder of an adapter that was added.
 
-        `stopped` is asked once the question is on its way: a `stop` that came earlier than that had nothing to end.
+        `on_text` gets the words as they come, always whole characters. `stopped` is asked once the question is on its
+        way: a `stop` that came earlier than that had nothing to end.
         Raises EncodeError where the template refuses the messages.
         """
         stream = TextStream(self.tokenizer)
@@ -276,13 +268,3 @@ def _run_of_model(reference: str) -> RunFolder | None:
         return None
     run = find_run(reference)
     return run if run.holds_model() else None
-
-
-def conversation(text: str, system: str | None = None) -> list[Message]:
-    """One question as messages."""
-    return [*_system(system), {"role": "user", "content": text}]
-
-
-def _system(system: str | None) -> Iterator[Message]:
-    if system:
-        yield {"role": "system", "content": system}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from finetui.chat.endpoint import Endpoint
-from finetui.chat.engine import Answer, ChatEngine, Message, Served, resolve
+from finetui.chat.engine import ChatEngine, Served
+from finetui.chat.said import Answer, Message
 from finetui.chat.settings import Sampling
-from finetui.chat.who import BASE, ENDPOINT, MODEL, TUNED, Lane, Piece, Speaker, Who
+from finetui.chat.who import BASE, TUNED, Piece, Who
 from finetui.core.encode import encode_prompt, pieces
 from finetui.core.encode.encoded import Encoded
-from finetui.core.jobs import Progress
 
 
 class EngineLane:
@@ -21,6 +20,26 @@ class EngineLane:
         self.engine = engine
         self.busy = threading.Lock()
         """Held while somebody waits for the worker."""
+
+    def admit(self, served: Served, as_base: bool) -> str | None:
+        """The variant by which the model that is loaded here answers as `served` does, or its base; None where not.
+
+        Raises FinetuiError where another adapter has to be put on it, and cannot be.
+        """
+        mine = self.engine.served
+        if (mine.model, mine.template) != (served.model, served.template):
+            return None
+        if as_base or mine.adapter == served.adapter:
+            return BASE if as_base else TUNED
+        if mine.adapter is None or served.adapter is None:
+            return None
+        with self.busy:
+            self.engine.add(served.adapter)
+        return str(served.adapter.absolute())
+
+    def alive(self) -> bool:
+        """Whether the worker lives."""
+        return self.engine.alive()
 
     def kill(self) -> None:
         """End the worker at once: nothing in it is to be kept."""
@@ -73,72 +92,3 @@ class EngineSpeaker:
         tokenizer = self._engine.tokenizer
         text = tokenizer.decode(ids, skip_special_tokens=False)
         return pieces(Encoded(text, ids, [], ()), tokenizer)
-
-
-class Company:
-    """Those who answer, and the models that they have loaded: two who share one load it once."""
-
-    def __init__(self, python: str | None = None, gpus: str | None = None) -> None:
-        self._python = python
-        self._gpus = gpus
-        self._seating = threading.Lock()
-        self._lock = threading.Lock()
-        self._lanes: list[Lane] = []
-        self._closed = False
-
-    def seat(self, who: Who, on_progress: Progress | None = None) -> Speaker:
-        """Bring somebody in, one at a time: load the model where it is not here yet.
-
-        Raises FinetuiError where it cannot be found or loaded, or the company was closed meanwhile.
-        """
-        with self._seating:
-            if who.kind == ENDPOINT:
-                endpoint = Endpoint(who)
-                self._keep(endpoint)
-                return endpoint
-            served = resolve(who.reference, on_progress=on_progress)
-            variant = BASE if who.kind in (BASE, MODEL) or served.adapter is None else TUNED
-            for lane in self._lanes:
-                if isinstance(lane, EngineLane) and lane.engine.served == served:
-                    return EngineSpeaker(who, lane, variant)
-            return EngineSpeaker(who, self._load(served, on_progress), variant)
-
-    def dismiss(self, lane: Lane) -> None:
-        """End what nobody answers through any more; takes as long as its end does."""
-        with self._lock:
-            if lane not in self._lanes:
-                return
-            self._lanes.remove(lane)
-        lane.close()
-
-    def kill(self) -> None:
-        """End everything at once, from any thread; nobody comes in afterwards."""
-        with self._lock:
-            self._closed = True
-            for lane in self._lanes:
-                lane.kill()
-
-    def close(self) -> None:
-        """End everything and wait for it."""
-        self.kill()
-        for lane in list(self._lanes):
-            self.dismiss(lane)
-
-    def _load(self, served: Served, on_progress: Progress | None) -> EngineLane:
-        engine = ChatEngine(served, python=self._python, gpus=self._gpus, on_progress=on_progress)
-        lane = EngineLane(engine)
-        self._keep(lane)
-        with lane.busy:
-            try:
-                engine.__enter__()
-            except BaseException:
-                with self._lock:
-                    self._lanes = [each for each in self._lanes if each is not lane]
-                raise
-        return lane
-
-    def _keep(self, lane: Lane) -> None:
-        with self._lock:
-            self._lanes.append(lane)
-            if self._closed:
-                lane.kill()

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from finetui.chat.engine import BASE, TUNED, Answer, Message
+from finetui.chat.said import Answer, Message
 from finetui.chat.settings import Sampling
 
-CHECKPOINT, MODEL, ENDPOINT = "checkpoint", "model", "endpoint"
-__all__ = ["BASE", "CHECKPOINT", "ENDPOINT", "MODEL", "TUNED", "Lane", "Piece", "Speaker", "Who"]
+BASE, TUNED, CHECKPOINT, MODEL, ENDPOINT = "base", "tuned", "checkpoint", "model", "endpoint"
+"""The kinds of those who answer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Piece:
 
 class Lane(Protocol):
     """What answers one question at a time: a worker with its model, or a connection."""
+
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
 
     def kill(self) -> None:
         """End it at once, from any thread."""

@@ -14,7 +14,8 @@ from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
 
 if TYPE_CHECKING:
-    from finetui.chat import Answer, ChatEngine, Served
+    from finetui.chat.engine import ChatEngine, Served
+    from finetui.chat.said import Answer
 
 
 @command("chat")
@@ -44,7 +45,7 @@ def chat_command(
     gpus: str | None,
 ) -> None:
     """Answer the prompts, or the lines that come, with the model that the reference means."""
-    from finetui.chat import ChatEngine, resolve
+    from finetui.chat.engine import ChatEngine, resolve
     from finetui.chat.settings import checked
     from finetui.cli.chat_lines import Lines
 
@@ -68,7 +69,7 @@ def chat_command(
 
 def variants(served: Served, compare: bool) -> list[str]:
     """Who answers, in order."""
-    from finetui.chat import BASE, TUNED
+    from finetui.chat.who import BASE, TUNED
 
     return [BASE, TUNED] if compare else [served.default]
 
@@ -108,7 +109,7 @@ def _ask_all(
     who: Sequence[str],
     sampling: Any,
 ) -> list[dict[str, Any]]:
-    from finetui.chat import conversation
+    from finetui.chat.said import conversation
 
     conversations = [conversation(prompt, system) for prompt in prompts]
     by_variant = [engine.ask_batch(conversations, variant, sampling) for variant in who]

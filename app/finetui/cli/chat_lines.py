@@ -17,7 +17,9 @@ from finetui.core.messages import t
 from finetui.core.text import safe_text
 
 if TYPE_CHECKING:
-    from finetui.chat import Answer, ChatEngine, Message, Sampling
+    from finetui.chat.engine import ChatEngine
+    from finetui.chat.said import Answer, Message
+    from finetui.chat.settings import Sampling
 
 
 class Lines:

@@ -141,6 +141,10 @@ class Session:
                 on_progress(message)
         raise self._died()
 
+    def alive(self) -> bool:
+        """Whether the worker lives."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End the worker and all that it started at once; `close` is still to be called. For other threads too."""
         if self._process.returncode is None:  # else its number may be another's by now

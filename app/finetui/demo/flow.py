@@ -10,7 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from finetui.chat import ChatEngine, Sampling, conversation, resolve
+from finetui.chat.engine import ChatEngine, resolve
+from finetui.chat.said import conversation
+from finetui.chat.settings import Sampling
 from finetui.core import home, jobs
 from finetui.core.errors import JOB_FAILED, FinetuiError, Problem
 from finetui.data import conversion, inspection

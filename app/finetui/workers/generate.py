@@ -1,7 +1,8 @@
 """The chat engine: keeps one model loaded and answers token ids with token ids, as base or tuned, until told to stop.
 
-Requests are `{"op":"load","model","adapter"}`, `{"op":"generate","prompts",…}` and `{"op":"stop"}`; the last is read
-by a thread of its own while an answer is under way, and ends it after the token being made.
+Requests are `{"op":"load","model","adapter"}`, `{"op":"adapter","adapter"}` for one more on the same base,
+`{"op":"generate","prompts","variant",…}` and `{"op":"stop"}`; the last is read by a thread of its own while an answer
+is under way, and ends it after the token being made.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -59,11 +61,17 @@ class Engine:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._model: Any = None
-        self._tuned = False
+        self._adapters: dict[str, str] = {}
 
     def handle(self, request: Request) -> dict[str, Any]:
         """Answer one request."""
-        return self._load(request) if request["op"] == "load" else self._generate(request)
+        match request["op"]:
+            case "load":
+                return self._load(request)
+            case "adapter":
+                return self._add(request["adapter"])
+            case _:
+                return self._generate(request)
 
     def _load(self, request: Request) -> dict[str, Any]:
         progress(stage="libraries")
@@ -91,9 +99,28 @@ class Engine:
             facts = {"model": request["model"], "detail": _first_line(error)}
             raise FinetuiError(Problem("chat.not-loaded", facts), JOB_FAILED) from error
         (model.base_model.model if adapter else model).generation_config = GenerationConfig()  # only what is asked
-        self._model, self._tuned = model.eval(), bool(adapter)
+        self._model, self._adapters = model.eval(), {"tuned": "default"} if adapter else {}
         dtype = str(model.dtype).removeprefix("torch.")
         return {"device": model.device.type, "dtype": dtype, "seconds": time.perf_counter() - started}
+
+    def _add(self, adapter: str) -> dict[str, Any]:
+        """Load one more adapter; its folder is the variant's name."""
+        import torch
+        from safetensors import SafetensorError
+
+        if adapter not in self._adapters:
+            name = f"adapter-{len(self._adapters)}"
+            _check_adapter(Path(adapter))
+            try:
+                self._model.load_adapter(adapter, name, local_files_only=True)
+            except torch.OutOfMemoryError as error:
+                raise FinetuiError(Problem("chat.no-memory", {"model": adapter}), MACHINE) from error
+            except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+                facts = {"model": adapter, "detail": _first_line(error)}
+                raise FinetuiError(Problem("chat.not-loaded", facts), JOB_FAILED) from error
+            self._adapters[adapter] = name
+            self._model.eval()
+        return {}
 
     def _generate(self, request: Request) -> dict[str, Any]:
         """Answers in the order of the prompts, made in batches of prompts that are alike in length."""
@@ -134,7 +161,7 @@ class Engine:
         )
         watch = _watch_type()(self._inbox, width, set(stop_ids) if stream else None)
         device = self._model.device
-        with torch.inference_mode(), _variant(self._model, self._tuned and request["variant"] == "base"):
+        with torch.inference_mode(), self._as(request["variant"]):
             out = self._model.generate(
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
@@ -143,6 +170,13 @@ class Engine:
             )
         seconds = time.perf_counter() - started
         return [_answer(row, set(stop_ids), self._inbox.stopped(), seconds) for row in out[:, width:].tolist()]
+
+    def _as(self, variant: str) -> AbstractContextManager[Any]:
+        """The model as this variant within the context."""
+        if name := self._adapters.get(variant):
+            self._model.set_adapter(name)
+            return nullcontext()
+        return self._model.disable_adapter() if self._adapters else nullcontext()
 
 
 def _answer(row: list[int], stop_ids: set[int], stopped: bool, seconds: float) -> dict[str, Any]:
@@ -175,18 +209,16 @@ def _watch_type() -> type:
     return Watch
 
 
-def _variant(model: Any, base: bool) -> Any:
-    from contextlib import nullcontext
-
-    return model.disable_adapter() if base else nullcontext()
-
-
 def _with_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
-    if not (adapter / _ADAPTER_WEIGHTS).is_file():
-        raise FinetuiError(Problem("chat.not-safetensors", {"name": _ADAPTER_WEIGHTS}, str(adapter)))
+    _check_adapter(adapter)
     return PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
+
+
+def _check_adapter(folder: Path) -> None:
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        raise FinetuiError(Problem("chat.not-safetensors", {"name": _ADAPTER_WEIGHTS}, str(folder)))
 
 
 def _tell_of_weights() -> None:

@@ -5,32 +5,33 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.message import Message
 
 from finetui.app.registry import bindings
+from finetui.app.screens.ask import Ask
 from finetui.app.screens.chat_save import Save
+from finetui.app.screens.chat_seat import Seat, name_of, state_of
 from finetui.app.screens.chat_settings import Settings
 from finetui.app.screens.chat_who import Choose
+from finetui.app.screens.chat_work import Answered, Asked, Failed, Known, Loading, Seated, bring, hear
 from finetui.app.screens.room import Room
 from finetui.app.widgets.transcript import Transcript
 from finetui.app.widgets.typed import Typed
-from finetui.chat import Answer, Sampling
+from finetui.chat.company import Company
 from finetui.chat.dialogue import Side, Turn, save
-from finetui.chat.speakers import Company
+from finetui.chat.settings import Sampling
 from finetui.chat.who import Lane, Speaker, Who
 from finetui.core import home
-from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
+from finetui.core.errors import BAD_INPUT, FinetuiError
 from finetui.core.messages import t
 from finetui.core.text import one_line
 
@@ -39,72 +40,14 @@ _FLOW_S = 0.12
 _MOST_SIDES = 2
 
 
-@dataclass
-class Seat:
-    """One pane: who sits there, what was said with them, and what is going on."""
-
-    asked_for: Who | str
-    """Whom the person chose; text until it is known who that is."""
-    pane: Transcript
-    side: Side = field(default_factory=Side)
-    who: Who | None = None
-    speaker: Speaker | None = None
-    """None while the model is being loaded, and after it was lost."""
-    problem: Problem | None = None
-    """Why it does not answer."""
-    loading: Mapping[str, Any] | None = None
-    """How far the model has been loaded."""
-    answering: bool = False
-    stream: list[str] = field(default_factory=list)
-    """What has come of the answer; the thread that hears it appends, this one reads."""
-    streamed: int = 0
-    """Parts of it that are shown."""
-
-
 class Chat(Room):
     """Talk to what a run made, to one of its checkpoints, its base, any model, or an endpoint."""
 
     NAME = "chat"
-    BINDINGS: ClassVar[list[BindingType]] = bindings("talk")
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("room"), *bindings("talk")]
     DEFAULT_CSS = """
     Chat #panes { height: 1fr; }
     """
-
-    @dataclass
-    class Loading(Message):
-        """A model is being loaded."""
-
-        seat: Seat
-        facts: Mapping[str, Any]
-
-    @dataclass
-    class Known(Message):
-        """It is known who is meant."""
-
-        seat: Seat
-        who: Who
-
-    @dataclass
-    class Seated(Message):
-        """Somebody can be asked."""
-
-        seat: Seat
-        speaker: Speaker
-
-    @dataclass
-    class Failed(Message):
-        """A model could not be loaded, or did not answer."""
-
-        seat: Seat
-        error: FinetuiError
-
-    @dataclass
-    class Answered(Message):
-        """An answer is whole."""
-
-        seat: Seat
-        turn: Turn
-        answer: Answer
 
     def __init__(self, *references: str | Path) -> None:
         """Begin with these, at most two; without any, one chooses."""
@@ -115,6 +58,11 @@ class Chat(Room):
         self._system = ""
         self._stopped = threading.Event()
         self._raw = False
+        self._unsaved = False
+        self._again = False
+        """Whether what has no answer is asked again once all are there."""
+        self._sent_early = False
+        """Whether what stands in the line is sent once all are there."""
 
     def body(self) -> ComposeResult:
         """The panes, and the line that one types in."""
@@ -135,6 +83,11 @@ class Chat(Room):
 
     def on_unmount(self) -> None:
         """The models go with the screen."""
+        self._stopped.set()
+        for seat in self._seats:
+            if seat.speaker is not None:
+                seat.speaker.lane.kill()
+        self._seats.clear()
         self._company.kill()
         threading.Thread(target=self._company.close, daemon=True).start()
 
@@ -153,7 +106,7 @@ class Chat(Room):
     def _show(self, seat: Seat) -> None:
         if not seat.pane.is_mounted:
             return
-        seat.pane.name_it(_name(seat))
+        seat.pane.name_it(name_of(seat))
         self._show_state(seat)
         if seat.answering:
             return
@@ -162,19 +115,21 @@ class Chat(Room):
             try:
                 seat.pane.show_raw(seat.speaker.raw(seat.side.asked(self._system), last.answer))
             except FinetuiError as error:
-                seat.pane.state(one_line(error.problems[0].message()))
+                seat.pane.state(Content(one_line(error.problems[0].message())))
         else:
             seat.pane.show(seat.side.turns)
 
     def _show_state(self, seat: Seat) -> None:
-        seat.pane.state(_state(seat, self._stopped.is_set()))
+        if seat.pane.is_mounted:
+            seat.pane.state(state_of(seat, self._stopped.is_set()))
 
     def _show_streams(self) -> None:
         with self.app.batch_update():
             for seat in self._seats:
-                if len(seat.stream) > seat.streamed:
+                if seat.answering and len(seat.stream) > seat.streamed:
                     seat.streamed = len(seat.stream)
                     seat.pane.stream("".join(seat.stream))
+                    self._show_state(seat)
 
     # ---- who answers
 
@@ -182,22 +137,10 @@ class Chat(Room):
         """Load who was chosen, in a thread."""
         seat.problem, seat.loading = None, {}
         self._show(seat)
-        self.run_worker(partial(self._seat, seat), thread=True)
+        self.run_worker(partial(bring, self, seat, self._company, self._is_here), thread=True)
 
-    def _seat(self, seat: Seat) -> None:
-        from finetui.chat.offers import who_is
-
-        try:
-            who = who_is(seat.asked_for) if isinstance(seat.asked_for, str) else seat.asked_for
-            self.post_message(self.Known(seat, who))
-            speaker = self._company.seat(who, partial(self._hear_loading, seat))
-        except FinetuiError as error:
-            self.post_message(self.Failed(seat, error))
-        else:
-            self.post_message(self.Seated(seat, speaker))
-
-    def _hear_loading(self, seat: Seat, facts: Mapping[str, Any]) -> None:
-        self.post_message(self.Loading(seat, facts))
+    def _is_here(self, seat: Seat) -> bool:
+        return seat in self._seats
 
     @on(Known)
     def _known(self, message: Known) -> None:
@@ -213,63 +156,83 @@ class Chat(Room):
     @on(Seated)
     def _seated(self, message: Seated) -> None:
         seat = message.seat
+        if seat not in self._seats:
+            self._leave(message.speaker)
+            return
         seat.speaker, seat.loading = message.speaker, None
         self._show(seat)
+        if not self._ready():
+            return
+        if self._sent_early:
+            self._send_typed()
+        elif self._again:
+            self._ask([each for each in self._seats if each.side.waits()], anew=True)
+        self._again = False
 
     # ---- asking
 
     @on(Typed.Sent)
     def _send(self, message: Typed.Sent) -> None:
-        text = message.text.strip()
-        if text and self._ready():
-            message.typed.text = ""
+        """Ask, or do so as soon as the models are loaded that are being loaded."""
+        self._sent_early = any(seat.loading is not None for seat in self._seats)
+        if self._ready():
+            self._send_typed()
+
+    def _send_typed(self) -> None:
+        self._sent_early = False
+        typed = self.query_one(Typed)
+        if text := typed.text.strip():
+            typed.text = ""
             for seat in self._seats:
                 seat.side.turns.append(Turn(text))
-            message.typed.recall([turn.question for turn in self._seats[0].side.turns])
+            typed.recall([turn.question for turn in self._seats[0].side.turns])
             self._ask(self._seats)
 
     def _ready(self) -> bool:
         return bool(self._seats) and all(seat.speaker and not seat.answering for seat in self._seats)
 
-    def _ask(self, seats: Sequence[Seat]) -> None:
-        """Have the last question of each answered; those who share a model come one after another."""
+    def _ask(self, seats: Sequence[Seat], *, anew: bool = False) -> None:
+        """Have the last question of each answered, `anew` where it stands there already.
+
+        Those who share a model answer one after another.
+        """
+        if not seats:
+            return
         self._stopped = threading.Event()
-        lanes: dict[int, list[Seat]] = {}
+        lanes: dict[int, list[Asked]] = {}
         for seat in seats:
             assert seat.speaker is not None
             seat.answering, seat.stream, seat.streamed, seat.problem = True, [], 0, None
+            if anew or self._raw:
+                seat.pane.show(seat.side.turns[:-1])
             seat.pane.begin(seat.side.turns[-1].question)
             self._show_state(seat)
-            lanes.setdefault(id(seat.speaker.lane), []).append(seat)
+            asked = Asked(seat, seat.speaker, seat.side.turns[-1], seat.side.messages(self._system))
+            lanes.setdefault(id(seat.speaker.lane), []).append(asked)
         self._flow.resume()
+        self.refresh_bindings()
         for group in lanes.values():
-            asked = [(seat, seat.speaker, seat.side.turns[-1], seat.side.messages(self._system)) for seat in group]
-            self.run_worker(partial(self._hear, asked, self._sampling, self._stopped), thread=True)
-
-    def _hear(self, asked: Sequence[Any], sampling: Sampling, stopped: threading.Event) -> None:
-        for seat, speaker, turn, messages in asked:
-            try:
-                answer = speaker.ask(messages, sampling, seat.stream.append, stopped.is_set)
-            except FinetuiError as error:
-                self.post_message(self.Failed(seat, error))
-            else:
-                self.post_message(self.Answered(seat, turn, answer))
+            self.run_worker(partial(hear, self, group, self._sampling, self._stopped), thread=True)
 
     @on(Answered)
     def _answered(self, message: Answered) -> None:
         message.turn.answer = message.answer
+        self._unsaved = True
+        message.seat.pane.finish(message.turn)
         self._rest(message.seat)
 
     @on(Failed)
     def _failed(self, message: Failed) -> None:
         """One line; a question that was refused goes back to where it was typed, an engine that died is let go."""
         seat, error = message.seat, message.error
-        seat.problem, seat.loading = error.problems[0], None
+        if seat not in self._seats:
+            return
+        seat.problem, seat.loading, self._sent_early = error.problems[0], None, False
         if seat.answering and error.exit_code == BAD_INPUT:
             question = seat.side.turns.pop().question
             typed = self.query_one(Typed)
             typed.text = typed.text or question
-        elif seat.answering and seat.speaker is not None:
+        elif seat.speaker is not None and not seat.speaker.lane.alive():
             lane = seat.speaker.lane
             for each in self._seats:
                 if each.speaker is not None and each.speaker.lane is lane:
@@ -278,10 +241,14 @@ class Chat(Room):
         self._rest(seat)
 
     def _rest(self, seat: Seat) -> None:
-        seat.answering = False
-        if not any(each.answering for each in self._seats):
+        was_answered, seat.answering = seat.problem is None, False
+        if not self._answers():
             self._flow.pause()
-        self._show(seat)
+            self.refresh_bindings()
+        if was_answered and not self._raw:
+            self._show_state(seat)
+        else:
+            self._show(seat)
 
     def _let_go(self, lane: Lane) -> None:
         self.run_worker(partial(self._company.dismiss, lane), thread=True)
@@ -290,7 +257,7 @@ class Chat(Room):
 
     def action_who(self, place: int) -> None:
         """Choose who answers, here or beside."""
-        if any(seat.answering for seat in self._seats):
+        if self._answers():
             return
         taken = place < len(self._seats)
         near = self._seats[0].asked_for if self._seats else None
@@ -306,26 +273,30 @@ class Chat(Room):
             if not self._seats:
                 self.action_back()
             return
+        # who comes goes on with what was said so far
+        before = self._seats[min(place, len(self._seats) - 1)].side.copy() if self._seats else Side()
         if place < len(self._seats):
             self._dismiss(self._seats[place])
         if chosen:
-            self._invite(place, chosen)
+            seat = Seat(chosen, Transcript(), before, loading={})
+            self._seats.insert(place, seat)
+            self.call_later(self._place, seat, place)
 
     def _dismiss(self, seat: Seat) -> None:
         self._seats.remove(seat)
         seat.pane.remove()
-        lane = seat.speaker.lane if seat.speaker else None
-        if lane is not None and not any(each.speaker and each.speaker.lane is lane for each in self._seats):
-            self._let_go(lane)
+        if seat.speaker is not None:
+            self._leave(seat.speaker)
 
-    def _invite(self, place: int, chosen: Who | str) -> None:
-        """Seat somebody; who comes beside another hears what was said so far."""
-        side = self._seats[0].side.copy() if self._seats else Side()
-        seat = Seat(chosen, Transcript(), side)
-        self._seats.insert(place, seat)
-        panes = self.query_one("#panes")
-        panes.mount(seat.pane, before=0 if place == 0 and len(self._seats) > 1 else None)
-        self.call_after_refresh(self._bring, seat)
+    def _leave(self, speaker: Speaker) -> None:
+        """Let a model go that nobody here answers with any more."""
+        if not any(each.speaker and each.speaker.lane is speaker.lane for each in self._seats):
+            self._let_go(speaker.lane)
+
+    async def _place(self, seat: Seat, place: int) -> None:
+        """Put a pane where it belongs, and load who sits there."""
+        await self.query_one("#panes").mount(seat.pane, before=0 if place == 0 and len(self._seats) > 1 else None)
+        self._bring(seat)
 
     def action_sampling(self) -> None:
         """The settings."""
@@ -343,7 +314,7 @@ class Chat(Room):
 
     def action_fresh(self) -> None:
         """A new conversation with the same."""
-        if any(seat.answering for seat in self._seats):
+        if self._answers():
             return
         for seat in self._seats:
             seat.side = Side()
@@ -353,19 +324,23 @@ class Chat(Room):
         """Load what was lost; where all are there, ask the last question again."""
         lost = [seat for seat in self._seats if seat.speaker is None and seat.loading is None]
         for seat in lost:
+            self._again = True
             self._bring(seat)
-        if not lost and self._ready() and all(seat.side.turns for seat in self._seats):
-            for seat in self._seats:
+        if lost or not self._ready():
+            return
+        seats = [seat for seat in self._seats if seat.side.waits()]
+        if not seats:
+            seats = [seat for seat in self._seats if seat.side.turns]
+            for seat in seats:
                 seat.side.turns[-1].answer = None
-                self._show(seat)
-            self._ask(self._seats)
+        self._ask(seats, anew=True)
 
     def action_save(self) -> None:
         """Keep the conversation in a file."""
         if not any(turn.answer for seat in self._seats for turn in seat.side.turns):
             self.app.notify(t("chat.nothing-to-save"), markup=False)
             return
-        name = re.sub(r"[^\w.-]+", "-", _name(self._seats[0])).strip("-.")[:60]
+        name = re.sub(r"[^\w.-]+", "-", name_of(self._seats[0])).strip("-.")[:60]
         suggested = home.home() / "chats" / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
         self.app.push_screen(Save(suggested), self._save)
 
@@ -373,44 +348,43 @@ class Chat(Room):
         if path is None:
             return
         try:
-            written = save(path, [(_name(seat), seat.side) for seat in self._seats], self._system, self._sampling)
+            written = save(path, [(name_of(seat), seat.side) for seat in self._seats], self._system, self._sampling)
         except OSError as error:
             words = t("errors.error", text=f"{path}: {error.strerror}")
             self.app.notify(words, severity="error", markup=False, timeout=12)
         else:
+            self._unsaved = False
             self.app.notify(t("chat.saved", file=", ".join(map(str, written))), markup=False, timeout=12)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape stops while there is something to stop, and leads back else."""
+        if action == "halt":
+            return self._answers()
+        if action == "back" and self._answers():
+            return False
+        return super().check_action(action, parameters)
+
+    def _answers(self) -> bool:
+        return any(seat.answering for seat in self._seats)
+
     def action_back(self) -> None:
-        """Stop the answer under way; else leave."""
-        if not any(seat.answering for seat in self._seats):
+        """Leave; what was said and not saved is asked about first."""
+        if self._unsaved:
+            answers = [(name, t(f"chat.leave-{name}")) for name in ("save", "leave")]
+            self.app.push_screen(Ask(t("chat.title-leave"), t("chat.not-saved"), answers), self._leaving)
+        else:
             super().action_back()
-            return
+
+    def _leaving(self, chosen: str | None) -> None:
+        if chosen == "save":
+            self.action_save()
+        elif chosen == "leave":
+            super().action_back()
+
+    def action_halt(self) -> None:
+        """Stop the answer under way."""
         self._stopped.set()
         for seat in self._seats:
             if seat.answering and seat.speaker is not None:
                 seat.speaker.stop()
             self._show_state(seat)
-
-
-def _name(seat: Seat) -> str:
-    if seat.who is None:
-        return one_line(str(seat.asked_for))
-    return t(f"chat.who-{seat.who.kind}", **seat.who.facts)
-
-
-def _state(seat: Seat, stopped: bool) -> Content | str:
-    """What is going on with one of them, in a line."""
-    if seat.problem is not None:
-        return Content.styled(one_line(seat.problem.message()), "$error")
-    if seat.loading is not None:
-        return _progress(seat.loading)
-    if seat.answering:
-        return t("chat.stopping" if stopped else "chat.answering")
-    return ""
-
-
-def _progress(facts: Mapping[str, Any]) -> str:
-    stage = facts.get("stage")
-    if stage == "weights" and facts.get("total"):
-        return t("chat.loading-weights", percent=100 * facts["done"] // facts["total"])
-    return t("chat.loading-libraries" if stage == "libraries" else "chat.looking-for")

@@ -108,6 +108,11 @@ class Home(Room):
         for part in ("#bundles", "#bundles-heading"):
             self.query_one(part).display = bool(found)
 
+    def action_chat(self) -> None:
+        """Talk to the highlighted run; where none is, one chooses."""
+        runs = self.query_one("#runs", Choices)
+        self.finetui.open("chat", *([runs.chosen] if runs.has_focus and runs.chosen else []))
+
     @on(OptionList.OptionSelected, "#runs")
     def _open_run(self, event: OptionList.OptionSelected) -> None:
         if event.option_id:

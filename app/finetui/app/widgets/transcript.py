@@ -11,7 +11,6 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from finetui.app.widgets.lines import Line, Lines
 from finetui.chat.dialogue import Turn
 from finetui.chat.who import Piece
 from finetui.core.messages import t
@@ -31,18 +30,19 @@ class Transcript(Vertical):
     Transcript > VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
     Transcript Static { height: auto; width: 1fr; }
     Transcript .said { margin-bottom: 1; }
-    Transcript > #state { color: $text-muted; }
+    Transcript > #state { color: $text-muted; max-height: 4; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._last: Static | None = None
         self._question = ""
+        self._state = Content("")
 
     def compose(self) -> ComposeResult:
         """The words, and the state below."""
         yield VerticalScroll(id="words")
-        yield Lines(id="state")
+        yield Static(id="state", markup=False)
 
     def on_mount(self) -> None:
         """New words stay in view unless one has scrolled up."""
@@ -52,9 +52,11 @@ class Transcript(Vertical):
         """Write who answers here into the frame."""
         self.border_title = Content(name)
 
-    def state(self, line: Line) -> None:
+    def state(self, line: Content) -> None:
         """What is going on, in a line."""
-        self.query_one("#state", Lines).show([line])
+        if not line.is_same(self._state):
+            self._state = line
+            self.query_one("#state", Static).update(line)
 
     def show(self, turns: Sequence[Turn]) -> None:
         """Show these words in place of all others."""
@@ -74,6 +76,11 @@ class Transcript(Vertical):
         """Show what has come of the answer so far."""
         if self._last is not None:
             self._last.update(Content("\n").join([_asked(self._question), _answered(text)]))
+
+    def finish(self, turn: Turn) -> None:
+        """Show the answer whole, with what is to be said of it."""
+        if self._last is not None:
+            self._last.update(Content("\n").join(_said(turn)))
 
     def _put(self, parts: Sequence[Content]) -> None:
         self._last = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import TextArea
@@ -15,11 +15,17 @@ from finetui.app.registry import bindings
 from finetui.app.widgets.spoken import Spoken
 from finetui.core.messages import t
 
+_NOT_OURS = frozenset({"f6", "f7"})
+"""Keys of TextArea that screens want."""
 
-class Typed(TextArea, Spoken):
+
+class Typed(TextArea, Spoken, inherit_bindings=False):
     """Grows with its text; Up in its first line brings back what was sent before."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings("typed")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(each for each in TextArea.BINDINGS if isinstance(each, Binding) and each.key not in _NOT_OURS),
+        *bindings("typed"),
+    ]
     DEFAULT_CSS = """
     Typed { height: auto; max-height: 6; border: none; padding: 0 1; background: $surface; }
     Typed:focus { border: none; }
