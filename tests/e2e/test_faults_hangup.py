@@ -61,14 +61,14 @@ def test_a_run_outlives_the_connection_that_it_was_started_over(
     CUTS[cut](server, login)
     gone = time.monotonic()
     wait_until(lambda: not [pid for pid in served if processes.start_time(pid) is not None], "the terminal's end")
-    steps = result(run)["steps"]
+    empty_after, steps = time.monotonic() - gone, result(run)["steps"]
 
     assert 0 < steps < STEPS
     assert processes.trainers(run.path) == training
     back = server.login("watch", run.name, "--plain")
     code = back.end()
     outcome = result(run)
-    print(f"{cut}: at step {steps}, the terminal empty after {time.monotonic() - gone:.1f} s; {outcome['status']}")
+    print(f"{cut}: at step {steps}, the terminal empty after {empty_after:.1f} s; {outcome['status']}")
     assert code == 0, back.text
     assert f"step {STEPS} of {STEPS}" in back.text
     assert (outcome["status"], outcome["steps"], processes.of_run(run.path)) == ("finished", STEPS, [])

@@ -20,6 +20,7 @@ from finetui.core.files import read_json, sha256_file
 from finetui.core.text import one_line
 from finetui.models.fetch.space import in_words
 from finetui.runs.folder import RunFolder
+from finetui.runs.lighter import lighter_setting
 from finetui.runs.removing import largest_runs
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, STARTING, STOPPED, RunState
 
@@ -173,6 +174,10 @@ def problem(run: RunFolder, outcome: dict[str, Any]) -> Problem:
     if cause == "disk-full":
         largest = ", ".join(f"{name} ({in_words(held)})" for name, held in largest_runs(run))
         facts |= {"folder": str(run.path.parent), "largest": largest or "–"}
+    elif cause == "out-of-memory":
+        setting = lighter_setting(locked(run), run.read())
+        cause = cause if setting else "out-of-memory-lightest"
+        facts["setting"] = setting or ""
     return Problem(f"runs.cause-{cause}", {**facts, "detail": detail, "log": str(run.log)})
 
 
