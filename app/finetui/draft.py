@@ -116,6 +116,13 @@ class Draft:
                     said = replace(said, stage=word)
         return replace(self, reading=said)
 
+    def saying(self, column: str, part: str | None) -> Draft:
+        """The draft with what a column of no known layout is; None takes back what was said of it."""
+        mapping = {name: of for name, of in self.reading.mapping.items() if of != column and name != part}
+        if part is not None:
+            mapping[part] = column
+        return replace(self, reading=replace(self.reading, mapping=mapping))
+
     def _words(self) -> Iterator[str]:
         yield from ("--model", self.model)
         yield from _repeated("--data", self.data)

@@ -24,35 +24,21 @@ from finetui.app.widgets.form import Field, Form
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
 from finetui.core.errors import FinetuiError, render
-from finetui.core.glossary import as_toml
-from finetui.core.knobs import knobs
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.offers import Place, format_of, is_there, near
+from finetui.steps import PARTS, Seen, choosing, look_into, read_through, suggestion, unmapped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from finetui.data import Inspection, Record, Rejected
+    from finetui.data import Record, Rejected
     from finetui.data.detection.readings import Question
     from finetui.draft import Draft
 
 _LOOKED_INTO = 12
 """Files near by whose format is shown beside them."""
 _ROWS = 3
-_PARTS = ("user", "assistant", "system", "history", "thinking", "messages", "text", "chosen", "rejected", "label")
-"""What a column can be said to be; other tools' tags are left to `--map`."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of the chosen data."""
-
-    inspection: Inspection
-    rows: Sequence[Record | Rejected]
-    """The first few."""
-    whole: bool
-    """Whether all rows have been read."""
 
 
 @dataclass
@@ -231,15 +217,11 @@ class DataStep(Step):
             if part is not None:
                 self._map(column, part)
 
-        answers = [(part, t(f"wizard.part-{part}")) for part in _PARTS]
+        answers = [(part, t(f"wizard.part-{part}")) for part in PARTS]
         self.app.push_screen(Ask(one_line(column), t("wizard.column-text", column=column), answers), answered)
 
     def _map(self, column: str, part: str | None) -> None:
-        reading = self.draft.reading
-        mapping = {name: of for name, of in reading.mapping.items() if of != column and name != part}
-        if part is not None:
-            mapping[part] = column
-        self._change(replace(self.draft, reading=replace(reading, mapping=mapping)))
+        self._change(self.draft.saying(column, part))
 
     def action_rows(self) -> None:
         """Which rows are taken; and back."""
@@ -304,27 +286,18 @@ class DataStep(Step):
             self.drop("card")
             return
 
-        def look() -> Seen:
-            from finetui.data import Inspection
-            from finetui.data.lookup import find_rows
-            from finetui.data.reader import open_input
-
-            inspection = Inspection(open_input(draft.data, draft.reading, draft.evaluation))
-            rows = [] if inspection.refusals() else find_rows(draft.data, 1, _ROWS, draft.reading)
-            return Seen(inspection, rows, whole=False)
-
-        self.newest("card", look, self._recognised)
+        self.newest("card", lambda: look_into(draft), self._recognised)
 
     def _recognised(self, seen: Seen | FinetuiError) -> None:
         self._seen = seen
         if not isinstance(seen, FinetuiError):
-            self._columns = _unmapped(seen.inspection) or (self._columns if self.draft.reading.mapping else ())
+            self._columns = unmapped(seen.inspection) or (self._columns if self.draft.reading.mapping else ())
         elif not self.draft.reading.mapping:
             self._columns = ()
         self.speak()
         if isinstance(seen, FinetuiError):
             return
-        draft, rows = self.draft, seen.rows
+        draft = self.draft
 
         wanted = self.is_newest("whole")
 
@@ -334,10 +307,8 @@ class DataStep(Step):
             self.post_message(HowFar(int(100 * done / max(1, total))))
 
         def read() -> Seen:
-            from finetui.data import inspect
-
             try:
-                return Seen(inspect(draft.data, draft.reading, on_progress=tell), rows, whole=True)
+                return read_through(draft, seen, tell)
             except _Unwanted:
                 return seen
 
@@ -372,11 +343,11 @@ class DataStep(Step):
         self.query_one("#path", Input).placeholder = t("wizard.path-more" if self.draft.data else "wizard.path-first")
         self.query_one("#picked", Choices).offer([(word, one_line(word)) for word in self.draft.data])
         self._offer_near()
-        seen = self._seen
+        seen, said = self._seen, self.draft.set_values()
         asks, replies = self._asked(seen)
         self.query_one("#question", Lines).show([asks] if asks else [])
         self.query_one("#replies", Choices).offer(replies)
-        self.query_one(Form).offer(list(_sampling(self.draft)))
+        self.query_one(Form).offer([Field(name, value, "", name in said) for name, value in choosing(self.draft)])
         facts, rows = self.query_one("#facts", Printed), self.query_one("#rows", Lines)
         rows.show([])
         if seen is None:
@@ -403,9 +374,9 @@ class DataStep(Step):
             (f"column:{column}", f"{one_line(column, 40)}  {_part_words(parts.get(column))}")
             for column in self._columns
         ]
-        suggestion = None if mapping or seen is None or isinstance(seen, FinetuiError) else _suggestion(seen.inspection)
-        if suggestion:
-            columns.insert(0, (f"suggested:{suggestion}", t("wizard.columns-suggested", mapping=suggestion)))
+        likely = None if mapping or seen is None or isinstance(seen, FinetuiError) else suggestion(seen.inspection)
+        if likely:
+            columns.insert(0, (f"suggested:{likely}", t("wizard.columns-suggested", mapping=likely)))
         return t("wizard.columns"), columns
 
     def _show_parts(self) -> None:
@@ -427,32 +398,8 @@ def _describe(console: Console, seen: Seen, percent: int) -> None:
         console.print(t("wizard.reading", percent=percent), style="cyan")
 
 
-def _unmapped(inspection: Inspection) -> tuple[str, ...]:
-    """The columns of no known layout that can be said what they are; empty where all is known."""
-    told = ("sources.not-mapped", "data.unknown-columns")
-    if any(problem.code in told for problem in inspection.refusals()):
-        return tuple(inspection.input.files[0].detection.columns)
-    return ()
-
-
-def _suggestion(inspection: Inspection) -> str | None:
-    """What the columns probably are, as `--map` takes it."""
-    return inspection.input.files[0].detection.suggestion or None
-
-
 def _part_words(part: str | None) -> str:
-    return "" if part is None else f"→ {t(f'wizard.part-{part}') if part in _PARTS else part}"
-
-
-def _sampling(draft: Draft) -> Iterator[Field]:
-    """The settings that choose rows."""
-    said = draft.set_values()
-    for name, knob in knobs().items():
-        if knob.locked == "data":
-            usual = (
-                "" if knob.default is None else knob.default if isinstance(knob.default, str) else as_toml(knob.default)
-            )
-            yield Field(name, said.get(name, usual), "", name in said)
+    return "" if part is None else f"→ {t(f'wizard.part-{part}') if part in PARTS else part}"
 
 
 def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Content]:
