@@ -53,7 +53,11 @@ class Output:
         """A rich console without markup, for tables and colour; on stderr where `err` or under --json."""
         from rich.console import Console
 
-        return Console(
+        class Speaker(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # ends the command as it does elsewhere; rich would make it exit 1
+
+        return Speaker(
             stderr=err or self.json,
             markup=False,
             emoji=False,

@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import click
 
@@ -126,10 +126,31 @@ def finetui(ctx: click.Context, lang: str | None, version: bool, no_mouse: bool,
 
 def main() -> None:
     """Run the command line of this process and exit; a closed terminal and SIGTERM end it as tidily as Ctrl+C."""
+    _open_closed_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _end)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with _as_far_as_heard(stream):
+            stream.flush()
+    sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let what the caller has closed be `/dev/null`: no file that is opened later must take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 (as long as the process lives)
+
+
+@contextlib.contextmanager
+def _as_far_as_heard(stream: IO[str]) -> Iterator[None]:
+    """Write to a stream whose reader may have gone or whose disk may be full: the rest is dropped, also at exit."""
+    try:
+        yield
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end(number: int, _: object) -> NoReturn:
@@ -144,7 +165,10 @@ def run(arguments: Sequence[str]) -> int:
     as_json, debug = "--json" in arguments, "--debug" in arguments
     _set_language_early(arguments)
     try:
-        return int(finetui.main(list(arguments), prog_name="finetui", standalone_mode=False) or 0)
+        with finetui.make_context("finetui", list(arguments)) as context:  # click's own `main` exits 1 on a closed pipe
+            return int(finetui.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except FinetuiError as error:
         if debug:
             raise
@@ -154,13 +178,14 @@ def run(arguments: Sequence[str]) -> int:
         _show([_usage_problem(error)], as_json)
         return USAGE
     except (KeyboardInterrupt, click.exceptions.Abort):
-        if as_json:
-            print_json({"errors": [Problem("cli.interrupted").to_json()]})
-        print(t("cli.interrupted"), file=sys.stderr)
+        with _as_far_as_heard(sys.stdout):
+            if as_json:
+                print_json({"errors": [Problem("cli.interrupted").to_json()]})
+        with _as_far_as_heard(sys.stderr):
+            print(t("cli.interrupted"), file=sys.stderr, flush=True)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone: nothing more to say, also not at exit
-        return 0
+        return 0  # the reader has seen enough
     except OSError as error:
         if debug:
             raise
@@ -185,9 +210,11 @@ def _set_language_early(arguments: Sequence[str]) -> None:
 
 
 def _show(problems: Sequence[Problem], as_json: bool) -> None:
-    if as_json:
-        print_json({"errors": [problem.to_json() for problem in problems]})
-    print(render(problems), file=sys.stderr)
+    with _as_far_as_heard(sys.stdout):
+        if as_json:
+            print_json({"errors": [problem.to_json() for problem in problems]})
+    with _as_far_as_heard(sys.stderr):
+        print(render(problems), file=sys.stderr, flush=True)
 
 
 def _usage_problem(error: click.ClickException) -> Problem:
