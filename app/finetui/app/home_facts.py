@@ -10,6 +10,9 @@ from pathlib import Path
 
 from finetui.core import home
 from finetui.core.errors import FinetuiError
+from finetui.core.figures import gib
+from finetui.core.messages import t
+from finetui.core.text import one_line
 
 RUNS_SHOWN = 50
 _POINTS = 60
@@ -76,6 +79,24 @@ def machine_facts() -> MachineFacts:
     return MachineFacts(
         machine.cpu_model, machine.cores, machine.ram_bytes, tuple(gpus), shutil.disk_usage(there).free, folder
     )
+
+
+def machine_lines(machine: MachineFacts) -> list[str]:
+    """The machine in words, a line for each GPU, its processor and its disk."""
+    lines = [
+        t(
+            "app.home-gpu",
+            index=gpu.index,
+            name=one_line(gpu.name),
+            free=gib(gpu.free_bytes),
+            total=gib(gpu.total_bytes),
+        )
+        for gpu in machine.gpus
+    ]
+    facts = {"cpu": one_line(machine.cpu), "cores": machine.cores, "ram": gib(machine.ram_bytes)}
+    lines.append(t("app.home-cpu" if lines else "app.home-only-cpu", **facts))
+    lines.append(t("app.home-disk", free=gib(machine.disk_free_bytes), folder=one_line(str(machine.folder))))
+    return lines
 
 
 def last_runs(count: int = RUNS_SHOWN) -> list[RunRow]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from finetui.cli.ascii import locale_is_utf8
 from finetui.core.errors import MACHINE, FinetuiError, Problem
+
+if TYPE_CHECKING:
+    from finetui.app.shell import FinetuiApp
 
 _SLOW_LINE = {"TEXTUAL_FPS": "15", "TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH_SCROLL": "0"}
 """Over ssh every byte is paid for, and nothing that moves by itself is worth it."""
+_LEAST = (40, 12)
+"""Columns and rows below which the screens say nothing."""
 
 
 def open_app(*, mouse: bool = True, lang: str | None = None) -> int:
@@ -20,10 +27,9 @@ def open_app(*, mouse: bool = True, lang: str | None = None) -> int:
     check_terminal(os.environ)
     for name, value in _SLOW_LINE.items() if "SSH_TTY" in os.environ else [("TEXTUAL_ANIMATIONS", "none")]:
         os.environ.setdefault(name, value)
-    from finetui.app.shell import FinetuiApp
-
+    made = _app()
     is_utf8 = locale_is_utf8(os.environ, utf8_mode=bool(sys.flags.utf8_mode))
-    app = FinetuiApp(lang=lang, ascii_only=not is_utf8)
+    app = made(lang=lang, ascii_only=not is_utf8)
     app.run(mouse=mouse)
     if app.crash is not None:
         raise app.crash
@@ -37,15 +43,21 @@ def check_terminal(environment: Mapping[str, str]) -> None:
         raise FinetuiError(Problem("app.dumb-terminal", {"term": name or "–"}), MACHINE)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise FinetuiError(Problem("app.no-terminal"), MACHINE)
+    check_size(*os.get_terminal_size(sys.stderr.fileno()))
 
 
-def locale_is_utf8(environment: Mapping[str, str], *, utf8_mode: bool) -> bool:
-    """Whether the locale that this process was started in writes UTF-8.
+def check_size(columns: int, rows: int) -> None:
+    """Raises FinetuiError (exit 5) where the app has no room; a size of 0 is one that nobody has told."""
+    if 0 < columns < _LEAST[0] or 0 < rows < _LEAST[1]:
+        facts = {"columns": columns, "rows": rows, "least_columns": _LEAST[0], "least_rows": _LEAST[1]}
+        raise FinetuiError(Problem("app.small-terminal", facts), MACHINE)
 
-    Python itself sets LC_CTYPE where it finds the C locale, and is in its UTF-8 mode then: that says nothing.
-    """
-    lc_all, lc_ctype = environment.get("LC_ALL"), environment.get("LC_CTYPE")
-    if utf8_mode and "PYTHONUTF8" not in environment and lc_ctype == "C.UTF-8":
-        lc_ctype = None
-    name = lc_all or lc_ctype or environment.get("LANG") or ""
-    return "utf8" in name.lower().replace("-", "")
+
+def _app() -> type[FinetuiApp]:
+    try:
+        from finetui.app.shell import FinetuiApp
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("textual"):
+            raise
+        raise FinetuiError(Problem("app.no-textual", {"name": error.name}), MACHINE) from error
+    return FinetuiApp

@@ -56,15 +56,20 @@ def chat_command(
     served = resolve(reference, model)
     if compare and served.adapter is None:
         raise FinetuiError(Problem("chat.nothing-to-compare", {"name": served.name}), USAGE)
-    output.note(t("chat.loading", name=served.name))
-    if served.trained_as is not None:
-        output.note(t("chat.original-base", base=served.model.name, type=served.trained_as.type))
+    announce(output, served)
     with ChatEngine(served, python=python, gpus=gpus) as engine:
         if prompts:
             answers = _ask_all(output, engine, prompts, system, variants(served, compare), sampling)
         else:
             answers = Lines(output, engine, sampling, system, compare).live()
     output.result({"answers": answers})
+
+
+def announce(output: Output, served: Served) -> None:
+    """Say who is being loaded."""
+    output.note(t("chat.loading", name=served.name))
+    if served.trained_as is not None:
+        output.note(t("chat.original-base", base=served.model.name, type=served.trained_as.type))
 
 
 def variants(served: Served, compare: bool) -> list[str]:

@@ -39,7 +39,7 @@ class Lines:
     def live(self) -> list[dict[str, Any]]:
         """Answer lines until /quit or the end of input; all answers as the contract has them."""
         self._output.note(t("chat.ready", name=self._engine.served.name))
-        for line in lines_typed():
+        for line in lines_typed(edited=not self._output.plain):
             word, _, rest = line.strip().partition(" ")
             if word == "/quit":
                 break
@@ -125,14 +125,18 @@ class Lines:
         return answer
 
 
-def lines_typed() -> Iterator[str]:
-    """Lines from the keyboard, with history and editing, or from a pipe. Ctrl+C at the prompt gives a fresh line."""
+def lines_typed(*, edited: bool) -> Iterator[str]:
+    """Lines from the keyboard, or from a pipe. Ctrl+C at the prompt gives a fresh line.
+
+    `edited` gives history and editing, for which the cursor is moved.
+    """
     with contextlib.suppress(AttributeError):  # a stream that a test or an embedder put in place
         sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
-    import readline  # noqa: F401 (its import gives input() editing and history)
+    if edited:
+        import readline  # noqa: F401 (its import gives input() editing and history)
 
     while True:
         try:

@@ -22,23 +22,23 @@ _RECIPE = "reasons.recipe"
 def print_settings(console: Console, settings: Settings) -> None:
     """Print them all."""
     choices, table = settings.choices, knobs()
-    shown = {name: choice for name, choice in choices.items() if choice.code != _DEFAULT}
-    width = max(map(len, shown))
+    told = {name: choice for name, choice in choices.items() if choice.code != _DEFAULT}
+    width = max(map(len, told))
     for group in GROUPS:
-        members = {name: choice for name, choice in shown.items() if table[name].group == group}
+        members = {name: choice for name, choice in told.items() if table[name].group == group}
         if members:
             console.print(Text(f"  {t(f'knobs.group-{group}')}", style="cyan"))
         for name, choice in members.items():
             _print(console, f"    {padded(name, width)}  ", choice)
-    defaults = [f"{name}={_shown(choice.value)}" for name, choice in choices.items() if choice.code == _DEFAULT]
+    defaults = [f"{name}={shown(choice.value)}" for name, choice in choices.items() if choice.code == _DEFAULT]
     if defaults:
         console.print(Text(f"  {t('plan.defaults')}", style="cyan"))
         print_hanging(console, Text("    "), Text(" ".join(defaults), style="dim"))
 
 
 def _print(console: Console, name: str, choice: Choice) -> None:
-    value = _shown(choice.value)
-    why = t("plan.reason-recipe") if choice.code == _RECIPE else choice.why()
+    value = shown(choice.value)
+    why = reason(choice)
     if cell_len(value) <= _WIDEST:
         print_hanging(console, Text(name) + Text(f"{padded(value, _WIDEST)}  ", style="bold"), Text(why))
         return
@@ -46,7 +46,12 @@ def _print(console: Console, name: str, choice: Choice) -> None:
     print_hanging(console, Text(" " * (cell_len(name) + _WIDEST + 2)), why)
 
 
-def _shown(value: Value) -> str:
+def reason(choice: Choice) -> str:
+    """Why a value was chosen; that it is the recipe's own in a word."""
+    return t("plan.reason-recipe") if choice.code == _RECIPE else choice.why()
+
+
+def shown(value: Value) -> str:
     """As `--set` takes it."""
     if isinstance(value, list):
         return one_line(",".join(value))

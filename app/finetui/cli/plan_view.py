@@ -20,6 +20,7 @@ from finetui.draft import Draft
 from finetui.hardware.memory.predict import Prediction
 from finetui.recipes.resolve import Plan
 from finetui.recipes.resolve.plan import ESTIMATED, SLOW
+from finetui.recipes.resolve.ways import Way
 
 _BAR = 44
 """Characters of the memory bars."""
@@ -99,19 +100,28 @@ def _bar(console: Console, label: str, size: int, bar: Text) -> None:
 
 
 def _verdict(console: Console, plan: Plan) -> None:
-    request, device, (low, high) = plan.settled.request, plan.settled.frame.device, plan.prediction.band
+    sign, style = ("yes", "bold green") if plan.fits else ("no", "bold red")
+    print_hanging(console, Text(f"{_signs(console)[sign]} ", style=style), Text(verdict(plan), style=style))
+    print_hanging(console, Text("  "), what(plan))
+
+
+def verdict(plan: Plan) -> str:
+    """Whether it fits, in one sentence."""
+    device, (low, high) = plan.settled.frame.device, plan.prediction.band
     facts = {"where": _where(plan), "low": gib(low), "high": gib(high), "free": gib(plan.free_bytes)}
     if plan.fits:
-        text = t("plan.fits-cpu" if device.kind is None else "plan.fits", **facts)
-    else:
-        lacking = gib(high - plan.free_bytes)
-        text = t("plan.does-not-fit-cpu" if device.kind is None else "plan.does-not-fit", lacking=lacking, **facts)
-    sign, style = ("yes", "bold green") if plan.fits else ("no", "bold red")
-    print_hanging(console, Text(f"{_signs(console)[sign]} ", style=style), Text(text, style=style))
+        return t("plan.fits-cpu" if device.kind is None else "plan.fits", **facts)
+    lacking = gib(high - plan.free_bytes)
+    return t("plan.does-not-fit-cpu" if device.kind is None else "plan.does-not-fit", lacking=lacking, **facts)
+
+
+def what(plan: Plan) -> str:
+    """Which model is trained by which recipe."""
+    request = plan.settled.request
     billions = request.model.parameters / 1e9
     size = f"{billions:.1f} B" if billions >= 1 else f"{1000 * billions:.0f} M"
     facts = {"recipe": request.recipe.name, "stage": request.stage, "method": _method(plan)}
-    print_hanging(console, Text("  "), t("plan.what", model=one_line(request.model.name, 60), size=size, **facts))
+    return t("plan.what", model=one_line(request.model.name, 60), size=size, **facts)
 
 
 def _method(plan: Plan) -> str:
@@ -130,13 +140,13 @@ def _where(plan: Plan) -> str:
 
 
 def _run(console: Console, plan: Plan) -> None:
-    lines = [*_figures(plan)]
+    lines = [*figures(plan)]
     width = max(cell_len(label) for label, _ in lines)
     for label, text in lines:
         print_hanging(console, Text(f"  {padded(label, width)}  ", style="cyan"), Text(text, style="default"))
 
 
-def _figures(plan: Plan) -> Iterator[tuple[str, str]]:
+def figures(plan: Plan) -> Iterator[tuple[str, str]]:
     """A label and what stands beside it."""
     yield t("plan.label-rows"), _rows(plan)
     if ESTIMATED in plan.notes:
@@ -155,8 +165,8 @@ def _figures(plan: Plan) -> Iterator[tuple[str, str]]:
 def _rows(plan: Plan) -> str:
     if plan.tokens is None:
         return t("plan.rows-none", length=plan.settings.number("max_length"))
-    figures = plan.tokens.to_json()
-    spread = {name: f"{figures[name]:,}" for name in ("p50", "p95", "max")}
+    lengths = plan.tokens.to_json()
+    spread = {name: f"{lengths[name]:,}" for name in ("p50", "p95", "max")}
     left = plan.tokens.left(plan.settings.number("max_length"), str(plan.settings["overlong"]))
     return t("plan.rows", rows=f"{left:,}", held=f"{plan.tokens.held_rows:,}", **spread)
 
@@ -196,10 +206,14 @@ def _ways(console: Console, plan: Plan, draft: Draft) -> None:
     if not plan.ways_out:
         print_hanging(console, Text("  "), t("plan.no-ways"))
     for number, way in enumerate(plan.ways_out, 1):
-        settled = way.settled
-        facts = {"high": gib(settled.prediction.band[1]), "free": gib(settled.frame.device.free_bytes)}
-        needs = t("plan.way-needs", seconds=duration(settled.fitted.seconds), **facts)
         print_hanging(console, Text(f"  {number}. "), way.text())
-        print_hanging(console, Text("     "), needs)
+        print_hanging(console, Text("     "), needs(way))
         command = one_line(draft.taking(way).command(), PATH_LIMIT)
         console.print(Text(f"     {command}", style="bold"), soft_wrap=True)
+
+
+def needs(way: Way) -> str:
+    """What a way out needs."""
+    settled = way.settled
+    facts = {"high": gib(settled.prediction.band[1]), "free": gib(settled.frame.device.free_bytes)}
+    return t("plan.way-needs", seconds=duration(settled.fitted.seconds), **facts)

@@ -83,7 +83,7 @@ def _explain(output: Output, word: str | None) -> None:
         if members and word is None:
             title = t(f"knobs.group-{group}")
             blocks.append(f"{title}\n{'─' * 2 * len(title)}" if language() == "zh" else f"{title}\n{'─' * len(title)}")
-        blocks += [_of_knob(entry) if isinstance(entry, Knob) else _of_term(entry) for entry in members]
+        blocks += [explained(entry) for entry in members]
     if not output.json:
         _print_wrapped(output, "\n\n".join(blocks))
     output.result(
@@ -92,6 +92,11 @@ def _explain(output: Output, word: str | None) -> None:
             "terms": {entry.name: _term_json(entry) for entry in chosen if isinstance(entry, Term)},
         }
     )
+
+
+def explained(entry: Knob | Term) -> str:
+    """What a setting does, or what another tool's word stands for, in lines."""
+    return _of_knob(entry) if isinstance(entry, Knob) else _of_term(entry)
 
 
 def _print_wrapped(output: Output, text: str) -> None:

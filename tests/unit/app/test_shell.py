@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from finetui.app.filters import in_ascii
-from finetui.app.opening import check_terminal, locale_is_utf8
+from finetui.app.opening import check_size, check_terminal
 from finetui.app.registry import ACTIONS, SCREENS
 from finetui.app.shell import FinetuiApp
 from finetui.app.themes import THEMES
+from finetui.cli.ascii import in_ascii, locale_is_utf8
 from finetui.core.errors import FinetuiError
 from finetui.core.messages import LANGUAGES, language, set_language, t
 from tests.unit.app.support import SIZES, assert_golden, make_run, play
@@ -129,6 +129,16 @@ def test_a_terminal_that_cannot_place_text_is_refused_with_plain_offered(name: s
         check_terminal({"TERM": name})
     assert caught.value.exit_code == 5
     assert "finetui --plain" in (caught.value.problems[0].next() or "")
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(39, 24), (80, 11)])
+def test_a_terminal_without_room_is_refused_with_plain_offered(columns: int, rows: int) -> None:
+    with pytest.raises(FinetuiError) as caught:
+        check_size(columns, rows)
+    assert caught.value.exit_code == 5
+    assert "finetui --plain" in (caught.value.problems[0].next() or "")
+    check_size(40, 12)
+    check_size(0, 0)  # nobody has told it
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import OptionList
 
-from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, last_runs, machine_facts
+from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, last_runs, machine_facts, machine_lines
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
@@ -95,7 +95,9 @@ class Home(Room):
 
     def speak(self) -> None:
         """Everything that is known, in the language in force."""
-        self.query_one("#machine", Lines).show(_machine_lines(self._machine))
+        self.query_one("#machine", Lines).show(
+            machine_lines(self._machine) if self._machine else [t("app.home-looking")]
+        )
         width = self.size.width - 2
         runs = self._runs or []
         self.query_one("#runs", Choices).offer([(str(run.folder), _run_line(run, width)) for run in runs])
@@ -134,27 +136,6 @@ class Home(Room):
         if way in ("yes", "wait"):
             self.app.notify(t("app.resume-checks"), markup=False)
             self.work(lambda: start(folder, wait=way == "wait"), lambda run: self.finetui.open("monitor", run.path))
-
-
-def _machine_lines(machine: MachineFacts | None) -> list[Content | str]:
-    from finetui.core.figures import gib
-
-    if machine is None:
-        return [t("app.home-looking")]
-    lines: list[Content | str] = [
-        t(
-            "app.home-gpu",
-            index=gpu.index,
-            name=one_line(gpu.name),
-            free=gib(gpu.free_bytes),
-            total=gib(gpu.total_bytes),
-        )
-        for gpu in machine.gpus
-    ]
-    facts = {"cpu": one_line(machine.cpu), "cores": machine.cores, "ram": gib(machine.ram_bytes)}
-    lines.append(t("app.home-cpu" if lines else "app.home-only-cpu", **facts))
-    lines.append(t("app.home-disk", free=gib(machine.disk_free_bytes), folder=one_line(str(machine.folder))))
-    return lines
 
 
 def _run_line(run: RunRow, width: int) -> Content:
