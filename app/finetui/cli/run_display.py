@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finetui.cli.common import Output
 from finetui.cli.dashboard import Paid, dashboard, step_line, time_line
 from finetui.core.errors import JOB_FAILED, render, render_warnings
-from finetui.core.events import Event
+from finetui.core.events import VERSION, Event, version
 from finetui.core.messages import t
 from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder
@@ -69,6 +69,8 @@ def show_run(output: Output, run: RunFolder, price: float | None = None) -> None
     state, lock, history = run.read(), locked(run), History()
     paid = Paid(state.world_size, state.price if price is None else price)
     steps = state.steps_asked
+    if (written := version(run.events)) != VERSION:
+        output.note(t("runs.other-schema", version=written, known=VERSION))
     with screen(output) as shown:
         for events in follow_batches(run, glance=shown.redraws):
             for event in events:

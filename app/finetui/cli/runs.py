@@ -170,7 +170,8 @@ def logs_command(output: Output, run: str, follows: bool) -> int:
 def stop_command(output: Output, run: str, grace: float, now: bool) -> int:
     """Stop a run."""
     found = find_run(run)
-    output.note(t("runs.stopping-now" if now else "runs.stopping", run=found.name, seconds=round(grace)))
+    if not found.is_over():
+        output.note(t("runs.stopping-now" if now else "runs.stopping", run=found.name, seconds=round(grace)))
     done = stop(found, grace, now=now)
     outcome = result(found)
     checkpoint = last(found.events, ["checkpoint"])

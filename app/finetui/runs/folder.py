@@ -100,7 +100,7 @@ class RunFolder:
         """
         try:
             return RunState.from_json(read_json(self._state))
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise FinetuiError(Problem("runs.bad-state", {"error": str(error)}, str(self._state))) from error
 
     def write(self, state: RunState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from finetui.runs.processes import Identity
@@ -151,12 +151,16 @@ class RunState:
         return [(verb, int(code)) for verb, code in zip(_words(self.then), _words(self.then_exits), strict=False)]
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: Any) -> Self:
         """The inverse of `asdict`; keys of a later version are passed over.
 
-        Raises TypeError or ValueError where a fact is missing, or is of another type.
+        Raises ValueError where it is no object, a fact is missing, or is of another type.
         """
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
         known = {field.name: str(field.type) for field in fields(cls)}
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in value]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         state = cls(**{key: item for key, item in value.items() if key in known})
         for name, kinds in known.items():
             if type(getattr(state, name)) not in [kind for word in kinds.split(" | ") for kind in _KINDS[word]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from finetui.runs.folder import find_run, list_runs
+from finetui.runs.following import follow
+from finetui.runs.launch import start
 from finetui.runs.outcome import result
 from tests.unit.runs.conftest import GATED
 from tests.unit.runs.support import Terminal, finetui
@@ -154,6 +156,25 @@ def test_logs_show_hostile_text_harmlessly(make_bundle):
     shown = finetui("logs", "last")
 
     assert shown.stdout == "<b>[red]hi\n"
+
+
+def test_events_of_another_schema_are_not_passed_over_in_silence(make_bundle):
+    run = start(make_bundle().path)
+    list(follow(run))
+    run.events.write_text(run.events.read_text().replace('"v": 1', '"v": 2'))
+
+    watched = finetui("watch", run.name)
+    assert "schema version 2" in watched.stderr
+    assert watched.returncode == 0
+
+
+def test_stopping_what_has_ended_asks_nobody(make_bundle):
+    run = start(make_bundle().path)
+    list(follow(run))
+
+    stopped = finetui("stop", run.name)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert "is not running" in stopped.stdout
 
 
 def test_no_runs_yet_is_no_error_and_says_how_to_start_one(home):

@@ -111,6 +111,19 @@ def test_a_state_of_other_types_is_told_and_hides_no_other_run(home, wrong):
     assert error.value.problems[0].code == "runs.bad-state"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [("[1, 2]", "no JSON object"), ('{"run": "x"}', "it lacks bundle, bundle_id"), ("", "char 0")]
+)
+def test_a_state_that_is_none_is_told_in_words(home, content, words):
+    broken = make_run("20260101-000003-tiny", home)
+    (broken.path / "state.json").write_text(content)
+
+    with pytest.raises(FinetuiError) as error:
+        broken.read()
+    assert words in error.value.problems[0].message("en")
+    assert "__init__" not in error.value.problems[0].message("en")
+
+
 def test_files_that_cannot_be_read_hide_no_other_run(home, capsys):
     make_run("20260101-000001-tiny", home)
     broken = make_run("20260101-000002-tiny", home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from finetui.core.events import Event, parse, read
 from finetui.core.messages import set_language
 from finetui.runs.figures import sparkline
 from finetui.runs.folder import RunFolder
+from finetui.runs.following import follow
 from finetui.runs.launch import start
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History, smoothed
@@ -118,6 +120,18 @@ def test_an_evaluation_that_rose_once_is_noise() -> None:
 )
 def test_each_oddity_is_named(events: list[Event], code: str) -> None:
     assert code in _codes(_history(*events))
+
+
+def test_a_gradient_that_shrinks_as_the_rows_are_learnt_has_not_burst() -> None:
+    steps = (_step(step, 0.5 + 2.0 / step, grad_norm=5.0 * 0.95**step) for step in range(1, 200))
+    assert "gradient-bursts" not in _codes(_history(*steps))
+
+
+def test_a_gradient_that_grows_without_end_has_burst_where_it_left_what_was_usual() -> None:
+    steps = (_step(step, 2.0, grad_norm=0.1 * (1.0 if step < 60 else 1.5 ** (step - 59))) for step in range(1, 80))
+    [burst] = [finding for finding in findings(_history(*steps)) if finding.code == "gradient-bursts"]
+    assert str(burst.facts["steps"]).startswith("67, 68, 69")
+    assert burst.facts["usual"] == "0.1"
 
 
 def test_steps_done_again_after_a_fall_count_once() -> None:
@@ -239,6 +253,16 @@ def test_a_run_that_has_finished_leaves_its_report(make_bundle: Callable[..., Ma
     assert told[0]["exit_code"] == 0
     assert "Finished: 3 steps" in (run.path / "report.md").read_text()
     assert (run.path / "loss.png").is_file()
+
+
+def test_the_commands_of_the_report_can_be_typed(make_bundle: Callable[..., Made], tmp_path: Path) -> None:
+    odd = tmp_path / "a b $(id).bundle"
+    make_bundle().path.rename(odd)
+    run = start(odd)
+    list(follow(run))
+    commands = write_report(run).read_text().partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert [shlex.split(command)[1] for command in commands] == ["merge", "chat", "replay"]
+    assert shlex.split(commands[2]) == ["finetui", "replay", str(odd)]
 
 
 def test_the_report_exists_in_chinese(failed_run: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from finetui.core.errors import FinetuiError
 from finetui.core.events import Reader
 from finetui.core.files import write_text
 from finetui.core.messages import t
-from finetui.core.text import one_line
+from finetui.core.text import PATH_LIMIT, one_line
 from finetui.runs.figures import short_duration, short_number
 from finetui.runs.folder import RunFolder
 from finetui.runs.outcome import locked, problem, result
@@ -151,9 +152,8 @@ def _next(run: RunFolder, outcome: Mapping[str, Any]) -> str:
     if outcome["status"] != FINISHED:
         return ""
     merge = [] if run.holds_model() else [f"finetui merge {run.name}"]
-    return "\n".join(
-        ["```sh", *merge, f"finetui chat {run.name} --compare", f"finetui replay {outcome['bundle']}", "```"]
-    )
+    bundle = shlex.quote(one_line(outcome["bundle"], PATH_LIMIT))
+    return "\n".join(["```sh", *merge, f"finetui chat {run.name} --compare", f"finetui replay {bundle}", "```"])
 
 
 def _headed(code: str, text: str) -> str:
