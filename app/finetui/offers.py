@@ -183,11 +183,11 @@ def recipes(stage: str | None) -> list[Recipe]:
     return [recipe for recipe in found if stage is None or serves(stage, recipe.stage)]
 
 
-def recipe(draft: Draft, recipe: Recipe) -> RecipeOffer:
+def recipe(draft: Draft, recipe: Recipe, on_progress: Progress | None = None) -> RecipeOffer:
     """What a recipe would take here, the draft's own settings left out unless it is the draft's."""
     own = draft if draft.recipe == recipe.name else replace(draft.following(recipe.name), assignments=_of_rows(draft))
     try:
-        return RecipeOffer(recipe, plan(own))
+        return RecipeOffer(recipe, plan(own, on_progress))
     except FinetuiError as error:
         return RecipeOffer(recipe, None, error.problems)
 

@@ -87,7 +87,7 @@ def test_each_step_on_defaults(step: str, size: str, lang: str) -> None:
 def test_on_defaults_everything_is_chosen_with_enter() -> None:
     shown, draft = after(*TO_LAUNCH)
     assert draft == Draft(("chats.jsonl",), "tiny", "lora-3090", Path("home/bundles/chats-lora-3090.bundle"))
-    assert "Enter: lock and start" in shown
+    assert "Enter or F5: lock and start" in shown
 
 
 def test_escape_goes_back_through_the_steps_and_loses_nothing() -> None:

@@ -27,7 +27,6 @@ from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.curves import COLOURS, Curve
 from finetui.app.widgets.facts import Facts, Row, bar
 from finetui.app.widgets.lines import Lines
-from finetui.core.errors import FinetuiError
 from finetui.core.messages import t
 from finetui.core.text import one_line
 from finetui.runs.figures import short_number
@@ -126,8 +125,9 @@ class Monitor(Room):
                     self.post_message(Seen(snapshot, others, added))
                 before = others
                 cost = time.thread_time() - began
-                self._look_again.wait(min(MOST_S, max(POLL_S, cost / _SHARE)))
-        except (FinetuiError, OSError) as error:
+                if watch.is_whole:
+                    self._look_again.wait(min(MOST_S, max(POLL_S, cost / _SHARE)))
+        except Exception as error:
             self.post_message(Lost(error))
 
     @on(Seen)
@@ -155,7 +155,7 @@ class Monitor(Room):
         seen = self._seen
         status = t(f"runs.status-{'running' if seen.status == STARTING else seen.status}")
         doing = f" · {t(f'curve.phase-{seen.phase}')}" if seen.is_live else ""
-        return f"{seen.name}  {status}{doing}"
+        return f"{status}{doing}  {seen.name}"  # a narrow screen may cut the name
 
     def speak(self) -> None:
         """All of the last snapshot."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Input
 
 from finetui.app.registry import SCREENS
@@ -19,17 +16,11 @@ from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
 from finetui.core import home
 from finetui.core.errors import FinetuiError, Problem, render, render_warnings
+from finetui.core.jobs import Progress
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.draft import Draft
 from finetui.runs.folder import RunFolder
-
-
-@dataclass
-class Stage(Message):
-    """How far locking is."""
-
-    text: str
 
 
 class LaunchStep(Step):
@@ -62,6 +53,11 @@ class LaunchStep(Step):
             self._done, self._now, self._wrong = [], "", None
         self.speak()
 
+    def ask(self) -> bool:
+        """There is no step to go on to: the run itself is what comes next."""
+        self._launch()
+        return True
+
     def close(self) -> bool:
         """What has begun is not left half done."""
         if self._busy:
@@ -83,17 +79,11 @@ class LaunchStep(Step):
         )
         self._busy, self._done, self._wrong, self._now = True, [], None, t("wizard.locking")
         draft = self.draft
-        self.newest("launch", lambda: _lock_and_start(draft, self._stage), self._started)
+        self.newest("launch", lambda: _lock_and_start(draft, self.tell), self._started)
         self.speak()
 
-    def _stage(self, facts: Mapping[str, Any]) -> None:
-        total = facts.get("total")
-        text = t(f"models.stage-{facts['stage']}")
-        percent = int(100 * facts["done"] / total) if total else 0
-        self.post_message(Stage(t("models.stage-line", text=text, percent=percent) if total else text))
-
-    @on(Stage)
-    def _told(self, stage: Stage) -> None:
+    @on(Step.Stage)
+    def _told(self, stage: Step.Stage) -> None:
         if stage.text != self._now:
             self._now = stage.text
             self.speak()
@@ -140,7 +130,7 @@ class LaunchStep(Step):
         self.query_one("#stages", Lines).show(lines)
 
 
-def _lock_and_start(draft: Draft, tell: Any) -> tuple[RunFolder, tuple[Problem, ...]]:
+def _lock_and_start(draft: Draft, tell: Progress) -> tuple[RunFolder, tuple[Problem, ...]]:
     from finetui.runs.launch import start
     from finetui.wizard import lock
 

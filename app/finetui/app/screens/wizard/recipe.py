@@ -21,6 +21,7 @@ from finetui.app.widgets.lines import Lines
 from finetui.core.errors import FinetuiError
 from finetui.core.figures import duration, gib
 from finetui.core.glossary import as_toml
+from finetui.core.jobs import Progress
 from finetui.core.knobs import GROUPS, Value, knobs
 from finetui.core.messages import t
 from finetui.core.text import one_line
@@ -58,6 +59,7 @@ class RecipeStep(Step):
         self._plan: Plan | FinetuiError | None = None
         self._tried: Draft | None = None
         self._soon: Timer | None = None
+        self._stage = ""
 
     def compose(self) -> ComposeResult:
         """The catalogue, the prediction, the settings."""
@@ -71,12 +73,14 @@ class RecipeStep(Step):
         asked = replace(self.draft, recipe="", assignments=())
         if asked != self._asked or isinstance(self._plan, FinetuiError):
             self._asked, self._offers, self._plan = asked, None, None
-            draft = self.draft
-            self.newest("offers", lambda: _offers(draft), self._found)
+            draft, self._stage = self.draft, ""
+            self.newest("offers", lambda: _offers(draft, self.tell), self._found)
         self.speak()
 
     def missing(self) -> str | None:
         """A recipe that can be planned."""
+        if self._offers is None and self._refused is None:
+            return "wizard.planning"
         if not self.draft.recipe:
             return "wizard.no-recipe"
         return "wizard.no-plan" if isinstance(self._plan, FinetuiError) else None
@@ -93,6 +97,12 @@ class RecipeStep(Step):
     def _focus_catalogue(self) -> None:
         self.query_one("#recipes").display = True
         self.query_one("#recipes").focus()
+
+    @on(Step.Stage)
+    def _told(self, stage: Step.Stage) -> None:
+        if stage.text != self._stage:
+            self._stage = stage.text
+            self.speak()
 
     def _found(self, found: tuple[list[RecipeOffer], int] | FinetuiError) -> None:
         if isinstance(found, FinetuiError):
@@ -186,7 +196,7 @@ class RecipeStep(Step):
         if self._refused is not None:
             shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._refused.problems])
         elif self._plan is None:
-            shown.show([t("wizard.planning")])
+            shown.show([t("wizard.planning"), Content.styled(self._stage, "$text-muted")])
         elif isinstance(self._plan, FinetuiError):
             shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._plan.problems[:3]])
         else:
@@ -196,14 +206,14 @@ class RecipeStep(Step):
             self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
 
 
-def _offers(draft: Draft) -> tuple[list[RecipeOffer], int]:
+def _offers(draft: Draft, tell: Progress) -> tuple[list[RecipeOffer], int]:
     """Every recipe for the data's stage, planned; and the GPUs of this machine."""
     from finetui.data import Inspection
     from finetui.data.reader import open_input
     from finetui.hardware.probe import probe
 
     stage = Inspection(open_input(draft.data, draft.reading)).stage if draft.data else None
-    return [recipe(draft, each) for each in recipes(stage)], len(probe().gpus)
+    return [recipe(draft, each, tell) for each in recipes(stage)], len(probe().gpus)
 
 
 def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.containers import Vertical
+from textual.message import Message
 
 from finetui.app.widgets.spoken import Spoken
-from finetui.core.errors import FinetuiError, Problem
-from finetui.core.text import one_line
+from finetui.core.errors import FinetuiError
+from finetui.core.messages import t
+from finetui.steps import attempt
 
 if TYPE_CHECKING:
     from finetui.app.screens.wizard.frame import Wizard
@@ -25,6 +28,12 @@ class Step(Vertical, Spoken):
     NAME: ClassVar[str]
     """Its key: `wizard.step-NAME` is its title, `app.help-step-NAME` what F1 says of it."""
     DEFAULT_CSS = "Step { height: 1fr; }"
+
+    @dataclass
+    class Stage(Message):
+        """How far work in the background is."""
+
+        text: str
 
     def __init__(self) -> None:
         super().__init__(id=f"step-{self.NAME}")
@@ -59,11 +68,18 @@ class Step(Vertical, Spoken):
         """The choices so far."""
         return self.wizard.draft
 
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Pass on how far work in the background is; from any thread."""
+        text, total = t(f"models.stage-{facts['stage']}"), facts.get("total")
+        if total:
+            text = t("models.stage-line", text=text, percent=int(100 * facts["done"] / total))
+        self.post_message(self.Stage(text))
+
     def newest(self, kind: str, what: Callable[[], Found], then: Callable[[Found | FinetuiError], None]) -> None:
         """Do something in the background; `then` gets what it gave or why it could not, unless it was begun again."""
         self._begun[kind] += 1
         number = self._begun[kind]
-        self.wizard.work(lambda: _attempt(what), lambda found: then(found) if self._begun[kind] == number else None)
+        self.wizard.work(lambda: attempt(what), lambda found: then(found) if self._begun[kind] == number else None)
 
     def is_newest(self, kind: str) -> Callable[[], bool]:
         """Tells, from any thread, whether what is about to be begun is still wanted."""
@@ -73,13 +89,3 @@ class Step(Vertical, Spoken):
     def drop(self, kind: str) -> None:
         """Let what was begun come to nothing."""
         self._begun[kind] += 1
-
-
-def _attempt(what: Callable[[], Found]) -> Found | FinetuiError:
-    try:
-        return what()
-    except FinetuiError as error:
-        return error
-    except OSError as error:
-        where = one_line(str(error.filename)) if error.filename else "–"
-        return FinetuiError(Problem("app.system", {"error": error.strerror or str(error)}, where))
