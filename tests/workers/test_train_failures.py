@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from finetui.core.events import FAILURES, conforms
+from finetui.workers.train.bursts import Bursts
 from tests.workers.trainee import Trainee, make_rows, make_trainee, read_events, write_rows
 
 pytestmark = pytest.mark.worker
@@ -169,3 +170,16 @@ def test_weights_that_are_no_numbers_any_more_do_not_take_the_place_of_good_ones
     [checkpoint] = (tmp_path / "out" / "checkpoints").iterdir()
     assert checkpoint.name == "checkpoint-1"
     assert all(np.isfinite(tensor).all() for tensor in load_file(checkpoint / kept).values())
+
+
+def test_a_gradient_that_bursts_is_told_once_until_it_is_usual_again() -> None:
+    norms = [0.5] * 30 + [30.0, math.inf, 40.0] + [0.6] * 5 + [50.0]
+    bursts = Bursts()
+    found = [(place, usual) for place, norm in enumerate(norms) if (usual := bursts.begins(norm)) is not None]
+    assert found == [(30, 0.5), (38, 0.5)]
+
+
+def test_a_gradient_is_not_said_to_burst_while_nothing_is_usual_or_as_it_falls() -> None:
+    bursts = Bursts()
+    falling = [1e4 * 0.9**step for step in range(200)]
+    assert [bursts.begins(norm) for norm in [0.1, 500.0, 0.1, *falling]] == [None] * 203

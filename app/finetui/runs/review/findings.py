@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +28,9 @@ _DIVERGED = 1.3
 _SPIKE = 8.0
 """Spreads above the smoothed loss."""
 _BURST = 20.0
-"""Times the median norm of the gradient."""
+"""Times the median norm of the gradient in the steps before."""
+_USUAL = 200
+"""So many steps before one say which norm is usual."""
 _SLOWER = 0.7
 """Share of the best speed."""
 _WINDOW = 20
@@ -115,14 +119,11 @@ def _spikes(history: History) -> Iterator[Finding]:
 
 
 def _bursts(history: History) -> Iterator[Finding]:
-    steps, norms = history.steps[-_RECENT:], history.norms[-_RECENT:]
-    known = [norm for norm in norms if math.isfinite(norm)]
-    if len(known) < _ENOUGH:
-        return
-    usual = statistics.median(known)
-    found = [step for step, norm in zip(steps, norms, strict=True) if norm > max(_BURST * usual, 1.0)]
+    found = list(_above_their_usual(history.steps[-_RECENT:], history.norms[-_RECENT:]))
     if found:
-        facts = {"steps": _steps(found), "count": len(found), "norm": _short(max(known)), "usual": _short(usual)}
+        _, norm, usual = max(found, key=lambda burst: burst[1])
+        steps = [step for step, _, _ in found]
+        facts = {"steps": _steps(steps), "count": len(steps), "norm": _short(norm), "usual": _short(usual)}
         yield Finding("gradient-bursts", facts)
 
 
@@ -155,6 +156,21 @@ def _beside_their_past(steps: Sequence[int], losses: Sequence[float]) -> Iterato
         past = [loss for loss in losses[place - _WINDOW : place] if math.isfinite(loss)]
         if len(past) > 2 and math.isfinite(losses[place]):
             yield steps[place], losses[place], sum(past) / len(past), _spread(past)
+
+
+def _above_their_usual(steps: Sequence[int], norms: Sequence[float]) -> Iterator[tuple[int, float, float]]:
+    """Each step whose norm of the gradient bursts, with that norm and the usual one: the median of those before it."""
+    window: deque[float] = deque()
+    ordered: list[float] = []
+    for step, norm in zip(steps, norms, strict=True):
+        if not math.isfinite(norm):
+            continue
+        if len(window) >= _ENOUGH and norm > max(_BURST * (usual := ordered[len(ordered) // 2]), 1.0):
+            yield step, norm, usual
+        window.append(norm)
+        insort(ordered, norm)
+        if len(window) > _USUAL:
+            del ordered[bisect_left(ordered, window.popleft())]
 
 
 def _spread(values: Sequence[float]) -> float:

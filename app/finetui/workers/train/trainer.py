@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from .apart import check_apart
+from .bursts import Bursts
 from .checkpoints import PREFIX, Checkpoints, Sealed
 from .data import collate, lay
 from .events import Events
@@ -91,6 +92,7 @@ class TokenTrainer(Trainer):
         self._made_with = made_with
         self._evaluated: tuple[int, float] | None = None
         self._clock = 0.0
+        self._bursts = Bursts()
         self._stop_asked = stop_asked
         self._parallelism = parallelism
         self._packed = packed
@@ -245,6 +247,9 @@ class TokenTrainer(Trainer):
             epoch=step / self._order.steps_per_epoch,
             memory_bytes=memory_bytes(),
         )
+        if (usual := self._bursts.begins(norm)) is not None:
+            text = f"the gradient bursts: its norm is {norm:.3g} where {usual:.3g} is usual"
+            self._events.write("warning", step, code="gradient-burst", text=text)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the trained weights for a checkpoint."""
