@@ -18,6 +18,8 @@ from finetui.runs.outcome import locked, problem, result
 from finetui.runs.review.history import History, Saved
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, LIVE, STOPPED, RunState
 
+_LONG_BYTES = 32 << 20
+"""Events of a run whose past takes so long to be gone through that a first picture comes before."""
 LOG_BYTES = 1 << 16
 """What of a log is shown of the time before one looked."""
 
@@ -54,10 +56,11 @@ class Watch:
 
     def __init__(self, folder: Path) -> None:
         self.run = RunFolder(folder)
+        self.is_whole = False
+        """Whether its past has been gone through: the first picture of a long run shows steps alone."""
         self._reader = Reader(folder)
         self._history = History()
-        self._lock: dict[str, Any] = {}
-        self._begun = False
+        self._lock: dict[str, Any] | None = None
         self._before: tuple[RunState, str] | None = None
 
     def poll(self, *, again: bool = False) -> Snapshot | None:
@@ -67,29 +70,41 @@ class Watch:
         """
         state = self.run.read()
         status = self.run.status(state)  # asked before reading, so that nothing written last is missed
-        events = self._reader.read() if self._begun else self._reader.glance()
-        if not self._begun:
-            self._lock, self._begun = locked(self.run), True
+        if self._lock is None:
+            self._lock = locked(self.run)
+            if self._is_long():
+                return self._at_first(state, status)
+        events = self._reader.read() if self.is_whole else self._reader.glance()
         self._history.take(events)
-        if not (events or again or self._before != (state, status)):
+        if self.is_whole and not (events or again or self._before != (state, status)):
             return None
-        self._before = state, status
-        return self._snapshot(state, status)
+        self.is_whole, self._before = True, (state, status)
+        return self._snapshot(self._history, state, status, self._end(status))
 
-    def _snapshot(self, state: RunState, status: str) -> Snapshot:
-        history, live = self._history, status in LIVE
+    def _is_long(self) -> bool:
+        return self.run.events.exists() and self.run.events.stat().st_size > _LONG_BYTES
+
+    def _at_first(self, state: RunState, status: str) -> Snapshot:
+        history = History()
+        history.take(self._reader.glance(rare=False))
+        return self._snapshot(history, state, status, end="")
+
+    def _snapshot(self, history: History, state: RunState, status: str, end: str) -> Snapshot:
+        live = status in LIVE
         sample = history.sample if live else None
         return Snapshot(
             name=one_line(self.run.name),
             status=status,
             phase=history.phase,
-            facts=tuple(facts(history, state.steps_asked, self._lock, Paid(state.world_size, state.price), live=live)),
+            facts=tuple(
+                facts(history, state.steps_asked, self._lock or {}, Paid(state.world_size, state.price), live=live)
+            ),
             gpus=tuple((sample or {}).get("gpus", [])),
             curve=Curve.of(history, one_line(self.run.name, 60)),
             checkpoints=tuple(history.checkpoints),
             best_step=None if history.best is None else history.best.step,
             evaluated={each.step: each.loss for each in history.evaluations},
-            end=self._end(status),
+            end=end,
         )
 
     def _end(self, status: str) -> str:

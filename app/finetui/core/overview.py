@@ -30,10 +30,11 @@ class Overview:
     """Where a `Tail` goes on: after the last whole line."""
 
 
-def overview(path: Path) -> Overview:
+def overview(path: Path, *, rare: bool = True) -> Overview:
     """What a picture of the whole file needs, in a fraction of the time that reading all of it takes.
 
-    Each rare event stands with the lines beside it, so that times between events keep what they were spent on.
+    Each rare event stands with the lines beside it, so that times between events keep what they were spent on; without
+    `rare` they are not looked for, and a file of any length takes a few milliseconds.
     """
     try:
         stream = path.open("rb")
@@ -45,7 +46,7 @@ def overview(path: Path) -> Overview:
             return Overview([], 0)
         with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as content:
             end = content.rfind(b"\n") + 1
-            starts = sorted(_every_line(content, end) if end <= _WHOLE_BYTES else _chosen(content, end))
+            starts = sorted(_every_line(content, end) if end <= _WHOLE_BYTES else _chosen(content, end, rare))
             lines = (content[start : content.find(b"\n", start) + 1] for start in starts)
             return Overview([event for line in lines if (event := parse(line)) is not None], end)
 
@@ -58,9 +59,9 @@ def _every_line(content: mmap.mmap, end: int) -> set[int]:
     return starts
 
 
-def _chosen(content: mmap.mmap, end: int) -> set[int]:
+def _chosen(content: mmap.mmap, end: int, rare: bool) -> set[int]:
     starts = {_start_of(content, end * point // _POINTS) for point in range(_POINTS)}
-    for place in _rare(content, end):
+    for place in _rare(content, end) if rare else ():
         start = _start_of(content, place)
         starts |= {start, _start_of(content, max(0, start - 1))}
         following = content.find(b"\n", start) + 1

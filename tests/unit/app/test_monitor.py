@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from finetui.app.screens.monitor import Monitor
 from finetui.app.shell import FinetuiApp
 from finetui.app.watching import LogTail, Watch
 from finetui.app.widgets.curves import Curve, chart
+from finetui.core.events import Event, Reader
 from finetui.core.messages import set_language
 from finetui.runs.folder import RunFolder
 from finetui.runs.launch import start
@@ -205,6 +207,27 @@ def test_a_poll_without_news_gives_nothing(ended: RunFolder) -> None:
     assert watch.poll() is not None
     assert watch.poll() is None
     assert watch.poll(again=True) is not None
+
+
+def test_a_long_run_is_drawn_at_once_and_keys_are_answered_while_its_past_is_gone_through(
+    ended: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone_through, glance = threading.Event(), Reader.glance
+
+    def slowly(reader: Reader, *, rare: bool = True) -> list[Event]:
+        if rare:
+            gone_through.wait()
+        return glance(reader, rare=rare)
+
+    async def go_on(_: object) -> None:
+        gone_through.set()
+
+    for limit, value in (("_WHOLE_BYTES", 1000), ("_POINTS", 3), ("_NEWEST", 1)):
+        monkeypatch.setattr(f"finetui.core.overview.{limit}", value)
+    monkeypatch.setattr("finetui.app.watching._LONG_BYTES", 0)
+    monkeypatch.setattr(Reader, "glance", slowly)
+    keys = (seen(), "3", shows("last words"), "2", go_on, shows("checkpoints/checkpoint-20"))
+    assert "⠤" in play(watched(ended), *keys)
 
 
 def test_a_log_is_read_from_its_end_and_on_from_there_in_whole_lines(tmp_path: Path) -> None:
