@@ -79,8 +79,11 @@ def nursery() -> Nursery:
 
 
 def _fork(part: dict[str, Any], prepare: Callable[[], None] = lambda: None) -> int:
+    ends = [os.open(f"{part['log']}.{end}", os.O_WRONLY | os.O_CREAT) for end in ("stdout", "stderr")]
     pid = os.fork()
     if pid:
+        for end in ends:
+            os.close(end)
         return pid
     try:
         signal.alarm(_SECONDS)
@@ -88,8 +91,8 @@ def _fork(part: dict[str, Any], prepare: Callable[[], None] = lambda: None) -> i
         os.environ.update(part["environment"])
         os.chdir(part["folder"])
         sys.path.insert(0, part["folder"])
-        for number, end in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{part['log']}.{end}", os.O_WRONLY | os.O_CREAT), number)
+        for number, end in enumerate(ends, 1):
+            os.dup2(end, number)
         prepare()
         if part["watched"]:
             probe.watch(Path(os.environ["OUT"]))
