@@ -64,6 +64,19 @@ def test_an_unforeseen_error_shows_one_line_and_keeps_the_traceback_in_a_file(
     assert ".log" in shown.err
 
 
+@pytest.mark.parametrize(
+    "words", [("watch", "x", "--price"), ("run", "x", "--price"), ("stop", "x", "--grace"), ("clean", "--days")]
+)
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "cheap"])
+def test_what_is_no_finite_number_from_0_on_is_refused(
+    words: tuple[str, ...], value: str, home: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, value, "--lang", "zh"]) == 2
+    shown = capsys.readouterr().err
+    assert f"{words[-1]} 不正确：{value}" in shown
+    assert "range" not in shown
+
+
 def test_glossary_covers_one_knob_and_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["recipes", "explain", "lora_dropout", "--lang", "zh"]) == 0
     assert "死记硬背" in capsys.readouterr().out

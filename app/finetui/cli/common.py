@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -96,6 +97,24 @@ class GpuList(click.types.StringParamType):
         if not self._FORM.fullmatch(plain):
             self.fail(t("cli.bad-gpus", value=value), param, ctx)
         return plain
+
+
+_MOST = 1e9
+"""Beyond every price and every time; a sum of such numbers is still one."""
+
+
+class Amount(click.types.FloatParamType):
+    """A number from 0 on: seconds, days, or money in any currency."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= _MOST:
+            self.fail(t("cli.bad-amount", value=value), param, ctx)
+        return number
 
 
 class Option(click.Option):

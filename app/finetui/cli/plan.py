@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from finetui.cli.choose_options import Choices, choose_options
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Amount, Output, command, option
 from finetui.cli.data_options import DataWord, reading_options
-from finetui.cli.machine_options import Price
 from finetui.core.errors import MACHINE, Problem, render
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @option("--recipe", required=True, help_code="cli.opt-recipe")
 @option("--set", "assignments", multiple=True, metavar="KNOB=VALUE", help_code="cli.opt-set")
 @option("--gpu", metavar="KIND[:N]", help_code="plan.opt-gpu")
-@option("--price", type=Price(), metavar="PER_HOUR", help_code="plan.opt-price")
+@option("--price", type=Amount(), metavar="PER_HOUR", help_code="plan.opt-price")
 @option("--template", help_code="cli.opt-template")
 @option("--python", help_code="cli.opt-python")
 @option("--trace", "traces", is_flag=True, help_code="tried.opt-trace")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from finetui.cli.common import Output, command, option
+from finetui.cli.common import Amount, Output, command, option
 from finetui.core.errors import USAGE, FinetuiError, Problem, ShellWords
 from finetui.core.messages import t
 from finetui.core.text import safe_text
@@ -36,7 +36,7 @@ def rm_command(output: Output, runs: tuple[str, ...], yes: bool) -> int:
 
 
 @command("clean")
-@option("--days", type=click.FloatRange(0), default=DAYS, show_default=True, metavar="N", help_code="remove.opt-days")
+@option("--days", type=Amount(), default=DAYS, show_default=True, metavar="N", help_code="remove.opt-days")
 @option("--dry-run", is_flag=True, help_code="remove.opt-dry-run")
 @option("--yes", is_flag=True, help_code="remove.opt-yes")
 def clean_command(output: Output, days: float, dry_run: bool, yes: bool) -> int:

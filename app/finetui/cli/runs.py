@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetui.cli.common import GpuList, Output, PathWord, command, option
+from finetui.cli.common import Amount, GpuList, Output, PathWord, command, option
 from finetui.cli.run_display import show_end, show_next, show_run
 from finetui.core.errors import BAD_INPUT, MISMATCH, FinetuiError, Problem, render_warnings
 from finetui.core.errors import INTERRUPTED as LEFT
@@ -46,7 +46,7 @@ _SHOWN = (QUEUED, RUNNING, FINISHED, FAILED, STOPPED, INTERRUPTED, _UNREADABLE)
 @option("--then", metavar="LIST", help_code="runs.opt-then")
 @option("--on-finish", metavar="CMD", help_code="runs.opt-on-finish")
 @option("--track", metavar="LIST", help_code="tracking.opt-track")
-@option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help_code="runs.opt-price")
+@option("--price", type=Amount(), metavar="PER_HOUR", help_code="runs.opt-price")
 def run_command(output: Output, bundle: Path, detach: bool, **choices: Any) -> int:
     """Train a bundle, and follow it."""
     run = prepare(bundle, **choices)
@@ -106,7 +106,7 @@ def replay_command(output: Output, bundle: Path, steps: int | None, **choices: A
 
 @command("watch")
 @click.argument("run", metavar="RUN")
-@option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help_code="runs.opt-price")
+@option("--price", type=Amount(), metavar="PER_HOUR", help_code="runs.opt-price")
 def watch_command(output: Output, run: str, price: float | None) -> int:
     """Follow a run to its end."""
     found = _tended(run)
@@ -165,7 +165,7 @@ def logs_command(output: Output, run: str, follows: bool) -> int:
 
 @command("stop")
 @click.argument("run", metavar="RUN")
-@option("--grace", type=click.FloatRange(0), default=GRACE_S, show_default=True, help_code="runs.opt-grace")
+@option("--grace", type=Amount(), default=GRACE_S, show_default=True, help_code="runs.opt-grace")
 @option("--now", is_flag=True, help_code="runs.opt-now")
 def stop_command(output: Output, run: str, grace: float, now: bool) -> int:
     """Stop a run."""

@@ -82,7 +82,7 @@ def prepare(
     here = {"--gpus": gpus, "--wait": wait, "--then": then, "--on-finish": on_finish, "--track": track}
     if slurm:
         check_slurm({**here, "--node-rank": node_rank, "--master": master})
-        place = check_nodes(nodes, 0, ANYWHERE, found.lock, follows=False)
+        place = check_nodes(nodes or 1, 0, ANYWHERE, found.lock, follows=False)
         python = python or Site.read().python or None
     else:
         place = check_nodes(nodes, node_rank, master, found.lock, follows=bool(follows))
