@@ -1,10 +1,11 @@
 """The app in a terminal: how soon it stands there, what watching a run costs, how quickly a key is answered.
 
-    python bench/terminal.py [ROUNDS]
+    python bench/terminal.py [ROUNDS [HARLEQUIN]]
 
-All in one run, through real pseudo-terminals of 80 × 24. The start is held against the smallest Textual app there is,
-in turns; the run that is watched takes so many steps a second; keys are answered while two niced processes keep every
-core busy. Byte code is cached (PYTHONDONTWRITEBYTECODE unset), as it is for a user.
+All in one run, through real pseudo-terminals of 80 × 24. The start is held against the smallest Textual app there is
+and against harlequin (the path of its command, from a virtual environment of its own), in turns; the run that is
+watched takes so many steps a second; keys are answered while a niced training takes both cores. Byte code is cached
+(PYTHONDONTWRITEBYTECODE unset), as it is for a user.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ class Minimal(App):
         yield Static("hello")
 
 Minimal().run()
+"""
+TRAINING = """
+import torch
+torch.set_num_threads(2)
+model = torch.nn.Sequential(*[torch.nn.Linear(512, 512) for _ in range(8)])
+optimizer = torch.optim.AdamW(model.parameters())
+print("trains", flush=True)
+while True:
+    optimizer.zero_grad()
+    model(torch.randn(256, 512)).square().mean().backward()
+    optimizer.step()
 """
 FINETUI = (str(Path(sys.executable).parent / "finetui"),)
 TOTAL = 100_000
@@ -69,7 +81,9 @@ class Window:
         if self.pid == 0:
             for name in ("PYTHONDONTWRITEBYTECODE", "SSH_TTY", "NO_COLOR", "COLORTERM", "LC_ALL"):
                 os.environ.pop(name, None)
-            os.environ.update(TERM="xterm-256color", LANG="C.UTF-8", FINETUI_HOME=str(home))
+            home.mkdir(parents=True, exist_ok=True)
+            os.environ.update(TERM="xterm-256color", LANG="C.UTF-8", HOME=str(home), FINETUI_HOME=str(home))
+            os.environ.pop("OMP_NUM_THREADS", None)
             os.execv(command[0], command)
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 
@@ -122,21 +136,27 @@ def start(command: tuple[str, ...], words: bytes, home: Path) -> First:
         return First(opened.read_until(words) - opened.began, opened.cpu_s())
 
 
-def starts(rounds: int, home: Path, minimal: Path) -> None:
-    """Both in turns; the first round fills the caches."""
-    found: dict[str, list[First]] = {"minimal": [], "finetui": []}
+def starts(rounds: int, scratch: Path, harlequin: str | None) -> None:
+    """All in turns; the first round fills the caches."""
+    minimal = scratch / "minimal.py"
+    minimal.write_text(MINIMAL)
+    commands: dict[str, tuple[tuple[str, ...], bytes]] = {
+        "minimal": ((sys.executable, str(minimal)), b"hello"),
+        "finetui": (FINETUI, b"Runs"),
+    }
+    if harlequin:
+        commands["harlequin"] = ((harlequin,), b"Catalog")
+    found: dict[str, list[First]] = {name: [] for name in commands}
     for turn in range(rounds + 1):
-        small = start((sys.executable, str(minimal)), b"hello", home)
-        ours = start(FINETUI, b"Runs", home)
-        if turn:
-            found["minimal"].append(small)
-            found["finetui"].append(ours)
+        for name, (command, words) in commands.items():
+            first = start(command, words, scratch / name)
+            if turn:
+                found[name].append(first)
     for what in ("wall_s", "cpu_s"):
         middle = {name: statistics.median(getattr(each, what) for each in firsts) for name, firsts in found.items()}
-        print(
-            f"exec to first text, {what[:-2]:4}   minimal {1000 * middle['minimal']:5.0f} ms   "
-            f"finetui {1000 * middle['finetui']:5.0f} ms   {middle['finetui'] / middle['minimal']:.2f} x"
-        )
+        shown = "   ".join(f"{name} {1000 * seconds:5.0f} ms" for name, seconds in middle.items())
+        ratios = ", ".join(f"{middle['finetui'] / middle[name]:.2f} x {name}" for name in middle if name != "finetui")
+        print(f"exec to first text, {what[:-2]:4}   {shown}   finetui is {ratios}")
 
 
 def make_run(home: Path, steps: int) -> RunFolder:
@@ -223,8 +243,10 @@ def watching(home: Path, rate: int) -> None:
 
 def answers(home: Path) -> None:
     """From a key to what it draws, while every core has niced work; a pane that is opened and closed."""
-    busy = [subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    training = subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", TRAINING], stdout=subprocess.PIPE)
     try:
+        assert training.stdout is not None
+        assert training.stdout.readline() == b"trains\n"
         with window(FINETUI, home) as opened:
             opened.read_until(b"Runs")
             opened.read_for(3.0)
@@ -236,39 +258,43 @@ def answers(home: Path) -> None:
                 seconds.append(time.perf_counter() - began if len(opened.received) > since else math.inf)
                 opened.read_for(0.2)
     finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+        training.kill()
+        training.wait()
     print(f"key to paint, cores busy        {1000 * statistics.median(seconds):4.0f} ms (median of {KEYS})")
 
 
-def million(home: Path) -> None:
-    """From a key to the picture of a run of a million steps."""
-    make_run(home, MILLION)
-    with window(FINETUI, home) as opened:
-        opened.read_until(b"000000-bench")
-        opened.read_for(1.0)
-        began = time.perf_counter()
-        opened.type(b"\r")
-        seconds = opened.read_until(b"smoothed") - began
-    print(f"a million steps opened in       {seconds:4.2f} s")
+def million(home: Path, rounds: int) -> None:
+    """From a key to the picture of a run of a million steps, that lives and that has ended."""
+    run = make_run(home, MILLION)
+    for status in ("running", "stopped"):
+        run.write(replace(run.read(), status=status))
+        found = []
+        for _ in range(rounds):
+            with window(FINETUI, home) as opened:
+                opened.read_until(b"000000-bench")
+                opened.read_for(1.0)
+                used, began = opened.cpu_s(), time.perf_counter()
+                opened.type(b"\r")
+                found.append(First(opened.read_until(b"smoothed") - began, opened.cpu_s() - used))
+        wall, cpu = (statistics.median(getattr(each, what) for each in found) for what in ("wall_s", "cpu_s"))
+        print(f"a million steps, {status:7}   opened in {1000 * wall:4.0f} ms, {1000 * cpu:4.0f} ms of them CPU")
 
 
 def main() -> None:
     """Print the figures."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    print(f"load before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        minimal = root / "minimal.py"
-        minimal.write_text(MINIMAL)
-        starts(rounds, root / "empty", minimal)
+        starts(rounds, root, sys.argv[2] if len(sys.argv) > 2 else None)
         for rate in STEPS_A_SECOND:
             watching(root / f"watched-{rate}", rate)
         many = root / "many"
         for number in range(30):
             make_run(many / str(number), 1).path.rename(_place(many, number))
         answers(many)
-        million(root / "million")
+        million(root / "million", rounds)
+    print(f"load after: {os.getloadavg()[0]:.1f}")
 
 
 def _place(home: Path, number: int) -> Path:
