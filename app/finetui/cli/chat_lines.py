@@ -130,10 +130,8 @@ def lines_typed(*, edited: bool) -> Iterator[str]:
 
     `edited` gives history and editing, for which the cursor is moved.
     """
-    with contextlib.suppress(AttributeError):  # a stream that a test or an embedder put in place
-        sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     if not sys.stdin.isatty():
-        yield from sys.stdin
+        yield from iter(sys.stdin.readline, "")  # stdin itself would be closed with this generator
         return
     if edited:
         import readline  # noqa: F401 (its import gives input() editing and history)

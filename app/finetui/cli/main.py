@@ -107,16 +107,20 @@ class Verbs(click.Group):
 @option("--lang", type=click.Choice(LANGUAGES), help_code="cli.opt-lang")
 @option("--version", is_flag=True, help_code="cli.opt-version")
 @option("--no-mouse", is_flag=True, help_code="cli.opt-no-mouse")
-@option("--plain", is_flag=True, help_code="cli.opt-plain")
+@option("--plain", is_flag=True, help_code="cli.opt-plain-wizard")
 @click.pass_context
 def finetui(ctx: click.Context, lang: str | None, version: bool, no_mouse: bool, plain: bool) -> int:
-    """The whole program: the app where no command is named and stdout is a terminal."""
+    """The whole program: where no command is named the app, on a terminal, or the same by questions."""
     if lang:
         set_language(lang)
     if version:
         print(f"finetui {__version__}")
     elif ctx.invoked_subcommand is None:
-        if sys.stdout.isatty() and not plain:
+        if plain:
+            from finetui.cli.plain.opening import open_plain
+
+            return open_plain(lang)
+        if sys.stdout.isatty():
             from finetui.app.opening import open_app
 
             return open_app(mouse=not no_mouse, lang=lang)
@@ -159,9 +163,9 @@ def _end(number: int, _: object) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; every error ends here, in words."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         with contextlib.suppress(AttributeError):  # a stream that a test or an embedder put in place
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=errors)  # type: ignore[union-attr]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     _set_language_early(arguments)
     try:
