@@ -64,16 +64,16 @@ class Scale:
     high: float
     log: bool
 
-    def column(self, step: int) -> int:
-        """The column of a step."""
-        return round((step - self.first) / max(1, self.last - self.first) * (self.columns - 1))
-
-    def row(self, loss: float) -> int | None:
-        """The row of a loss; None where it is not in the picture."""
-        if not math.isfinite(loss) or (self.log and loss <= 0):
-            return None
-        place = (self._of(loss) - self._of(self.low)) / ((self._of(self.high) - self._of(self.low)) or 1.0)
-        return round(place * (self.rows - 1)) if -0.01 <= place <= 1.01 else None
+    def places(self, steps: Sequence[int], losses: Sequence[float]) -> Iterator[tuple[int, int]]:
+        """Column and row of each loss that is in the picture."""
+        low, high = self._of(self.low), self._of(self.high)
+        wide, tall = max(1, self.last - self.first), high - low or 1.0
+        for step, loss in zip(steps, losses, strict=True):
+            if not math.isfinite(loss) or (self.log and loss <= 0):
+                continue
+            place = (self._of(loss) - low) / tall
+            if -0.01 <= place <= 1.01:
+                yield round((step - self.first) / wide * (self.columns - 1)), round(place * (self.rows - 1))
 
     def loss_at(self, share: float) -> float:
         """The loss at a share of the height."""
@@ -157,22 +157,16 @@ def _layers(curves: Sequence[Curve], scale: Scale) -> list[_Layer]:
     layers = []
     for curve, colour, sign in zip(curves, COLOURS, _ASCII_SIGNS, strict=False):
         if len(curves) == 1:
-            layers.append(_Layer(_RAW, ".", set(_dots(curve.steps, curve.losses, scale))))
+            layers.append(_Layer(_RAW, ".", set(scale.places(curve.steps, curve.losses))))
         layers.append(_Layer(colour, sign, set(_line(curve.steps, curve.smoothed, scale))))
         steps, losses = [step for step, _ in curve.evaluations], [loss for _, loss in curve.evaluations]
-        layers.append(_Layer(_MARK, "o", set(_dots(steps, losses, scale)), as_sign=True))
+        layers.append(_Layer(_MARK, "o", set(scale.places(steps, losses)), as_sign=True))
     return layers
-
-
-def _dots(steps: Sequence[int], losses: Sequence[float], scale: Scale) -> Iterator[tuple[int, int]]:
-    for step, loss in zip(steps, losses, strict=True):
-        if (row := scale.row(loss)) is not None:
-            yield scale.column(step), row
 
 
 def _line(steps: Sequence[int], losses: Sequence[float], scale: Scale) -> Iterator[tuple[int, int]]:
     """The last value of each column, joined."""
-    rows: dict[int, int] = dict(_dots(steps, losses, scale))
+    rows: dict[int, int] = dict(scale.places(steps, losses))
     before: tuple[int, int] | None = None
     for column, row in rows.items():
         left, start = before or (column, row)
