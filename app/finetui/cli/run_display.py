@@ -17,7 +17,7 @@ from finetui.runs.following import follow_batches
 from finetui.runs.outcome import locked, problem, problems_after, result
 from finetui.runs.review.findings import findings
 from finetui.runs.review.history import History
-from finetui.runs.state import FINISHED
+from finetui.runs.state import FINISHED, LIVE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,10 @@ def show_run(output: Output, run: RunFolder, price: float | None = None) -> None
                 elif event.name == "step" and not shown.redraws:
                     shown.line(step_line(history, steps))
             if shown.redraws:
-                shown.draw(dashboard(history, steps, lock, paid))
+                shown.draw(dashboard(history, steps, lock, paid, live=run.status() in LIVE))
+        shown.draw(
+            dashboard(history, steps, lock, paid, live=False)
+        )  # the last event comes before the state's last word
         if not shown.redraws and len(history):
             shown.line(time_line(history, paid))
             for finding in findings(history):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -166,6 +167,23 @@ def test_events_of_another_schema_are_not_passed_over_in_silence(make_bundle):
     watched = finetui("watch", run.name)
     assert "schema version 2" in watched.stderr
     assert watched.returncode == 0
+
+
+def test_a_run_that_has_ended_is_charged_no_further(make_bundle):
+    run = start(make_bundle().path)
+    list(follow(run))
+    later = {
+        path: re.sub(r'"time": \d+', lambda said: f"{said[0][:-4]}0000", path.read_text())
+        for path in (run.events, run.supervisor_events)
+    }
+    for path, text in later.items():
+        path.write_text(text)
+
+    screen = Terminal("watch", run.name)
+    assert screen.exit_code() == 0
+    assert "saving" in screen.text
+    assert "idle" not in screen.text
+    assert "left " not in screen.text
 
 
 def test_stopping_what_has_ended_asks_nobody(make_bundle):
