@@ -12,6 +12,7 @@ import pytest
 
 from finetui.runs import processes
 from finetui.runs.folder import RunFolder, find_run, list_runs
+from finetui.runs.launch import start
 from finetui.runs.outcome import result
 from tests.e2e.loopback import SSHD, Login, Sshd, sshd
 from tests.unit.runs.support import wait_until
@@ -45,14 +46,16 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
         yield listening
 
 
+@pytest.mark.parametrize("command", ["run", "watch"])
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_run_outlives_the_connection_that_it_was_started_over(
+def test_a_run_outlives_the_connection_that_it_was_started_or_is_watched_over(
     make_bundle: Callable[..., Path],  # noqa: F811
     server: Sshd,
     cut: str,
+    command: str,
 ) -> None:
     bundle = make_bundle(f"max_steps={STEPS}", "save_steps=0", "lora_dropout=0.1")
-    login = server.login("run", bundle)
+    login = server.login("run", bundle) if command == "run" else server.login("watch", start(bundle).name)
     login.read_until("tokens/s")
     [run] = list_runs()
     served = server.served()
@@ -68,7 +71,7 @@ def test_a_run_outlives_the_connection_that_it_was_started_over(
     back = server.login("watch", run.name, "--plain")
     code = back.end()
     outcome = result(run)
-    print(f"{cut}: at step {steps}, the terminal empty after {empty_after:.1f} s; {outcome['status']}")
+    print(f"{command}, {cut}: at step {steps}, the terminal empty after {empty_after:.1f} s; {outcome['status']}")
     assert code == 0, back.text
     assert f"step {STEPS} of {STEPS}" in back.text
     assert (outcome["status"], outcome["steps"], processes.of_run(run.path)) == ("finished", STEPS, [])

@@ -21,7 +21,7 @@ from finetui.core.text import one_line
 from finetui.models.fetch.space import in_words
 from finetui.runs.folder import RunFolder
 from finetui.runs.lighter import lighter_setting
-from finetui.runs.removing import largest_runs
+from finetui.runs.removing import fullest_folder, largest_runs
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, STARTING, STOPPED, RunState
 
 ADAPTER = "adapter_model.safetensors"
@@ -172,8 +172,11 @@ def problem(run: RunFolder, outcome: dict[str, Any]) -> Problem:
     cause = outcome["cause"] if outcome["cause"] in CAUSES else "error"
     detail = one_line(outcome["detail"] or "—", 400)
     if cause == "disk-full":
-        largest = ", ".join(f"{name} ({in_words(held)})" for name, held in largest_runs(run))
-        facts |= {"folder": str(run.path.parent), "largest": largest or "–"}
+        folder = fullest_folder(run)
+        largest = largest_runs(run) if folder == run.path.parent else []
+        cause = cause if largest else "disk-full-elsewhere"
+        named = ", ".join(f"{name} ({in_words(held)})" for name, held in largest)
+        facts |= {"folder": str(folder), "largest": named}
     elif cause == "out-of-memory":
         setting = lighter_setting(locked(run), run.read())
         cause = cause if setting else "out-of-memory-lightest"

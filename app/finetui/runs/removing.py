@@ -114,6 +114,16 @@ def largest_runs(but: RunFolder, count: int = 3) -> list[tuple[str, int]]:
     return sorted(sizes, key=lambda one: -one[1])[:count]
 
 
+def fullest_folder(run: RunFolder) -> Path:
+    """Where to make room for a run: the folder of all runs, or one of its own on another disk that has less."""
+    apart = [
+        folder
+        for folder in (run.checkpoints, run.output)
+        if folder.exists() and folder.stat().st_dev != run.path.stat().st_dev
+    ]
+    return min([run.path.parent, *apart], key=lambda folder: shutil.disk_usage(folder).free)
+
+
 def _clutter_of(run: RunFolder, before: float) -> Iterator[Item]:
     if _obstacle(run) is not None:
         return

@@ -243,6 +243,7 @@ def test_the_report_tells_of_a_run_that_failed(failed_run: RunFolder, monkeypatc
     assert "nan" in text.lower()
     assert "![loss](loss.svg)" in text
     assert "| before the first step |" in text
+    assert "```sh\nfinetui recipes explain learning_rate\n```" in text
     assert (failed_run.path / "loss.svg").is_file()
 
 

@@ -150,7 +150,9 @@ def _environment(lock: Mapping[str, Any]) -> str:
 
 def _next(run: RunFolder, outcome: Mapping[str, Any]) -> str:
     if outcome["status"] != FINISHED:
-        return ""
+        told = problem(run, dict(outcome))
+        commands = ["```sh", one_line(told.next() or "", PATH_LIMIT), "```"] if told.next() else []
+        return "\n\n".join(filter(None, [_cell(told.expected() or "", PATH_LIMIT), "\n".join(commands)]))
     merge = [] if run.holds_model() else [f"finetui merge {run.name}"]
     bundle = shlex.quote(one_line(outcome["bundle"], PATH_LIMIT))
     return "\n".join(["```sh", *merge, f"finetui chat {run.name} --compare", f"finetui replay {bundle}", "```"])
@@ -177,9 +179,9 @@ def _loss(value: float | None) -> str:
     return "" if value is None else format(value, ".4f")
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, longest: int = 300) -> str:
     """Foreign text as a cell of a table."""
-    return one_line(text, 300).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return one_line(text, longest).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
 def main() -> int:
