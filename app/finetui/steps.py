@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from finetui.core import home
 from finetui.core.errors import FinetuiError, Problem
 from finetui.core.figures import gib
+from finetui.core.files import write_text
 from finetui.core.glossary import as_toml
 from finetui.core.jobs import Progress
 from finetui.core.knobs import Value, knobs
@@ -177,6 +178,17 @@ def changes(draft: Draft, plan: Plan | None) -> Iterator[Change]:
     for name, value in draft.set_values().items():
         usual = asked.get(name, knobs()[name].default)
         yield Change(name, t("wizard.derived") if usual is None else written(usual), value)
+
+
+def write_commands(draft: Draft) -> Path:
+    """Write the commands that lock and run it into a file beside its bundle.
+
+    Raises OSError where it cannot be written.
+    """
+    path = draft.out.with_suffix(".sh")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "#!/bin/sh\nset -e\n" + "\n".join(draft.launching()) + "\n")
+    return path
 
 
 # ---- launch

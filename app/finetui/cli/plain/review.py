@@ -11,13 +11,12 @@ from finetui.cli.plain.progress import HowFar
 from finetui.cli.plain.talk import Back, Option, choose, say, say_error
 from finetui.cli.plan_settings import reason, shown
 from finetui.cli.plan_view import figures, needs, verdict, what
-from finetui.core.errors import FinetuiError, Problem, render_warnings
+from finetui.core.errors import FinetuiError, render_warnings
 from finetui.core.figures import gib
-from finetui.core.files import write_text
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.offers import bundle_folder
-from finetui.steps import attempt, changes
+from finetui.steps import attempt, changes, write_commands
 from finetui.wizard import plan
 
 if TYPE_CHECKING:
@@ -106,11 +105,8 @@ def _lines(draft: Draft, plan: Plan) -> Iterator[str]:
 
 def _write(draft: Draft) -> None:
     """The commands that do the same, in a file."""
-    path = draft.out.with_suffix(".sh")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "#!/bin/sh\nset -e\n" + "\n".join(draft.launching()) + "\n")
-    except OSError as error:
-        say_error(FinetuiError(Problem("app.system", {"error": error.strerror or str(error)}, str(path))))
+    written = attempt(partial(write_commands, draft))
+    if isinstance(written, FinetuiError):
+        say_error(written)
     else:
-        say(t("wizard.saved", path=str(path)))
+        say(t("wizard.saved", path=str(written)))

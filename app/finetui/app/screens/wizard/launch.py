@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,13 +13,11 @@ from finetui.app.registry import SCREENS
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
-from finetui.core import home
 from finetui.core.errors import FinetuiError, Problem, render, render_warnings
-from finetui.core.jobs import Progress
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
-from finetui.draft import Draft
 from finetui.runs.folder import RunFolder
+from finetui.steps import called, lock_and_start
 
 
 class LaunchStep(Step):
@@ -72,14 +69,10 @@ class LaunchStep(Step):
         if self._busy:
             return
         typed = self.query_one("#bundle", Input).value.strip()
-        name = Path(typed).expanduser()
-        out = name if name.is_absolute() else home.home() / "bundles" / (typed or self.draft.out.name)
-        self.wizard.change(
-            replace(self.draft, out=out if out.suffix == ".bundle" else out.with_name(f"{out.name}.bundle"))
-        )
+        self.wizard.change(called(self.draft, typed))
         self._busy, self._done, self._wrong, self._now = True, [], None, t("wizard.locking")
         draft = self.draft
-        self.newest("launch", lambda: _lock_and_start(draft, self.tell), self._started)
+        self.newest("launch", lambda: lock_and_start(draft, self.tell), self._started)
         self.speak()
 
     @on(Step.Stage)
@@ -128,13 +121,3 @@ class LaunchStep(Step):
         elif not self._busy:
             lines.append(Content.styled(t("wizard.press-enter"), "bold $accent"))
         self.query_one("#stages", Lines).show(lines)
-
-
-def _lock_and_start(draft: Draft, tell: Progress) -> tuple[RunFolder, tuple[Problem, ...]]:
-    from finetui.runs.launch import start
-    from finetui.wizard import lock
-
-    draft.out.parent.mkdir(parents=True, exist_ok=True)
-    locked = lock(draft, tell)
-    model = draft.model if Path(draft.model).expanduser().is_dir() else None
-    return start(locked.path, model=model, python=draft.python, on_progress=tell), tuple(locked.warnings)

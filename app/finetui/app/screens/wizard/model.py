@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -22,16 +21,15 @@ from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import Facts, Row
 from finetui.app.widgets.printed import Printed
-from finetui.core.errors import FinetuiError, Problem, render
-from finetui.core.figures import gib
+from finetui.cli.as_seen import Look, look
+from finetui.core.errors import FinetuiError, render
 from finetui.core.messages import t
 from finetui.core.text import one_line
-from finetui.offers import ModelOffer, can_be_fetched, fetched, licence, model, models
+from finetui.offers import ModelOffer, can_be_fetched, fetched, model, models
+from finetui.steps import model_facts, model_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from finetui.draft import Draft
+    pass
 
 
 @dataclass
@@ -201,12 +199,12 @@ class ModelStep(Step):
         self._tell()
         if isinstance(found, ModelOffer) and found.outline is not None and found.outline.has_tokenizer:
             folder = found.outline.folder
-            self.newest("look", lambda: _look(draft, folder), self._looked)
+            self.newest("look", lambda: look(draft, folder), self._looked)
         else:
             self.drop("look")
 
-    def _looked(self, look: Look | FinetuiError) -> None:
-        self._look = None if isinstance(look, FinetuiError) else look
+    def _looked(self, seen: Look | FinetuiError) -> None:
+        self._look = None if isinstance(seen, FinetuiError) else seen
         self._tell()
 
     def on_resize(self) -> None:
@@ -230,49 +228,8 @@ class ModelStep(Step):
             facts.tell([("", line, "$error") for line in render(found.problems).splitlines()])
         elif found is not None:
             facts.tell(list(_facts(found, self._look)))
-        look = self._look
-        self.query_one("#as-seen", Printed).show(None if look is None else lambda console: _draw_look(console, look))
-
-
-@dataclass(frozen=True)
-class Look:
-    """What takes a tokenizer to be known of a model."""
-
-    template: str
-    """Its name and where it comes from, or why there is none."""
-    row: object = None
-    """The first row of the data through it; None without data."""
-    wrong: tuple[Problem, ...] = ()
-
-
-def _look(draft: Draft, folder: Path) -> Look:
-    from finetui.cli.marked import Lens
-    from finetui.cli.preview_rows import see
-    from finetui.core.encode import load_template, load_tokenizer
-    from finetui.data.lookup import find_rows
-
-    try:
-        tokenizer = load_tokenizer(folder)
-        template = load_template(folder, tokenizer, draft.template)
-    except FinetuiError as error:
-        return Look(one_line(error.problems[0].message()), wrong=error.problems)
-    told = t(f"wizard.template-{template.source}", name=one_line(template.name))
-    if not draft.data:
-        return Look(told)
-    try:
-        return Look(told, see(find_rows(draft.data, 1, 1, draft.reading)[0], Lens(tokenizer, template)))
-    except FinetuiError as error:
-        return Look(told, wrong=error.problems)
-
-
-def _draw_look(console: Console, look: Look) -> None:
-    from finetui.cli.preview_rows import Raw, Seen, SetAside
-
-    if look.wrong:
-        console.print(render(look.wrong), style="red")
-    if isinstance(look.row, (Seen, Raw, SetAside)):
-        console.print(t("profile.legend"), style="cyan")
-        look.row.show(console)
+        seen = self._look
+        self.query_one("#as-seen", Printed).show(None if seen is None else seen.show)
 
 
 def _line(offer: ModelOffer, width: int) -> Content:
@@ -285,49 +242,15 @@ def _line(offer: ModelOffer, width: int) -> Content:
     return Content.assemble(
         name,
         "  ",
-        (_size(outline.parameters).rjust(7), ""),
+        (model_size(outline.parameters).rjust(7), ""),
         "  ",
         (f"{outline.dtype}  {one_line(outline.architecture, 40)}", "$text-muted"),
     )
 
 
-def _size(parameters: int) -> str:
-    billions = parameters / 1e9
-    return (
-        f"{billions:.1f} B"
-        if billions >= 1
-        else f"{1000 * billions:.0f} M"
-        if billions >= 0.001
-        else f"{parameters / 1e3:.0f} k"
-    )
-
-
-def _facts(offer: ModelOffer, look: Look | None) -> Iterator[Row]:
+def _facts(offer: ModelOffer, seen: Look | None) -> Iterator[Row]:
     if offer.problems:
-        yield from ((("", line, "$error")) for line in render(offer.problems).splitlines())
+        yield from (("", line, "$error") for line in render(offer.problems).splitlines())
         return
-    if offer.outline is None:
-        yield "", t("wizard.model-made"), ""
-        return
-    outline = offer.outline
-    size = "" if outline.weight_bytes is None else f" · {gib(outline.weight_bytes)}"
-    yield (
-        t("wizard.fact-architecture"),
-        f"{one_line(outline.architecture)} · {_size(outline.parameters)} · {outline.dtype}{size}",
-        "",
-    )
-    if outline.max_position_embeddings:
-        yield t("wizard.fact-context"), t("wizard.tokens", count=f"{outline.max_position_embeddings:,}"), ""
-    yield (
-        t("wizard.fact-template"),
-        look.template if look else "…" if outline.has_tokenizer else t("wizard.no-tokenizer"),
-        "",
-    )
-    yield t("wizard.fact-licence"), one_line(licence(outline.folder) or t("wizard.unknown")), ""
-    if outline.quantization:
-        yield t("wizard.fact-quantised"), one_line(outline.quantization), ""
-    if outline.custom_code:
-        yield t("wizard.fact-code"), t("wizard.custom-code", files=", ".join(outline.custom_code)), "$warning"
-    if not outline.has_weights:
-        yield t("wizard.fact-weights"), t("wizard.no-weights"), "$warning"
-    yield t("wizard.fact-folder"), one_line(str(outline.folder)), ""
+    for label, text, is_odd in model_facts(offer, seen.template if seen else "…"):
+        yield label, text, "$warning" if is_odd else ""

@@ -20,12 +20,11 @@ from finetui.app.widgets.form import Field, Form
 from finetui.app.widgets.lines import Lines
 from finetui.core.errors import FinetuiError
 from finetui.core.figures import duration, gib
-from finetui.core.glossary import as_toml
-from finetui.core.jobs import Progress
-from finetui.core.knobs import GROUPS, Value, knobs
+from finetui.core.knobs import GROUPS, knobs
 from finetui.core.messages import t
 from finetui.core.text import one_line
-from finetui.offers import RecipeOffer, best_first, recipe, recipes
+from finetui.offers import RecipeOffer
+from finetui.steps import lengths, planned_recipes, written
 
 if TYPE_CHECKING:
     from finetui.draft import Draft
@@ -74,7 +73,7 @@ class RecipeStep(Step):
         if asked != self._asked or isinstance(self._plan, FinetuiError):
             self._asked, self._offers, self._plan = asked, None, None
             draft, self._stage = self.draft, ""
-            self.newest("offers", lambda: _offers(draft, self.tell), self._found)
+            self.newest("offers", lambda: planned_recipes(draft, self.tell), self._found)
         self.speak()
 
     def missing(self) -> str | None:
@@ -104,11 +103,11 @@ class RecipeStep(Step):
             self._stage = stage.text
             self.speak()
 
-    def _found(self, found: tuple[list[RecipeOffer], int] | FinetuiError) -> None:
+    def _found(self, found: list[RecipeOffer] | FinetuiError) -> None:
         if isinstance(found, FinetuiError):
             self._refused = found
         else:
-            self._offers, self._refused = best_first(*found), None
+            self._offers, self._refused = found, None
         if self._offers and not self.draft.recipe:
             self.wizard.change(self.draft.following(self._offers[0].recipe.name))
         self.speak()
@@ -206,16 +205,6 @@ class RecipeStep(Step):
             self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
 
 
-def _offers(draft: Draft, tell: Progress) -> tuple[list[RecipeOffer], int]:
-    """Every recipe for the data's stage, planned; and the GPUs of this machine."""
-    from finetui.data import Inspection
-    from finetui.data.reader import open_input
-    from finetui.hardware.probe import probe
-
-    stage = Inspection(open_input(draft.data, draft.reading)).stage if draft.data else None
-    return [recipe(draft, each, tell) for each in recipes(stage)], len(probe().gpus)
-
-
 def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:
     title = offer.recipe.name.ljust(name)
     if offer.plan is None:
@@ -251,13 +240,7 @@ def _prediction(plan: Plan) -> Iterator[Content | str]:
     where = plan.settled.frame.device.name
     yield Content.styled(t("wizard.takes-time", device=one_line(where), **facts), "$text-muted")
     if plan.tokens is not None:
-        yield Content.assemble((_lengths(plan.tokens), "$text-muted"), "  ", (_histogram(plan.tokens), "$primary"))
-
-
-def _lengths(tokens: Tokens) -> str:
-    figures = tokens.to_json()
-    code = "wizard.lengths-estimated" if tokens.estimated else "wizard.lengths"
-    return t(code, rows=f"{tokens.rows:,}", **{name: f"{figures[name]:,}" for name in ("p50", "p95", "max")})
+        yield Content.assemble((lengths(plan.tokens), "$text-muted"), "  ", (_histogram(plan.tokens), "$primary"))
 
 
 def _histogram(tokens: Tokens) -> str:
@@ -275,10 +258,3 @@ def _fields(plan: Plan, draft: Draft) -> Iterator[Field]:
         for name, choice in choices.items():
             if table[name].group == group and table[name].locked != "data":
                 yield Field(name, written(choice.value), one_line(choice.why(), 300), name in said)
-
-
-def written(value: Value) -> str:
-    """As `--set` takes it."""
-    if isinstance(value, list):
-        return ",".join(value)
-    return value if isinstance(value, str) else as_toml(value)

@@ -13,18 +13,16 @@ from textual.content import Content
 
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
-from finetui.app.screens.wizard.recipe import written
 from finetui.app.screens.wizard.step import Step
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
 from finetui.cli.common import Output
 from finetui.cli.hanging import padded
-from finetui.core.errors import FinetuiError, Problem, render
-from finetui.core.files import write_text
-from finetui.core.knobs import knobs
+from finetui.core.errors import FinetuiError, render
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.offers import bundle_folder
+from finetui.steps import attempt, changes, write_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,15 +127,11 @@ class ReviewStep(Step):
 
     def action_save(self) -> None:
         """Write the commands into a file: tmux lets no copy through unless it is told to."""
-        path = self.draft.out.with_suffix(".sh")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "#!/bin/sh\nset -e\n" + "\n".join(self.draft.launching()) + "\n")
-        except OSError as error:
-            facts = {"error": error.strerror or str(error)}
-            self.wizard.finetui.refuse(FinetuiError(Problem("app.system", facts, str(path))))
+        written = attempt(lambda: write_commands(self.draft))
+        if isinstance(written, FinetuiError):
+            self.wizard.finetui.refuse(written)
         else:
-            self.notify(t("wizard.saved", path=str(path)), markup=False)
+            self.notify(t("wizard.saved", path=str(written)), markup=False)
 
 
 def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
@@ -149,16 +143,11 @@ def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
         ("bundle", str(draft.out)),
     ):
         yield Content.assemble((padded(t(f"wizard.label-{label}"), _LABEL), "$text-muted"), one_line(value, 400))
-    if not draft.assignments:
-        return
-    asked = plan.settled.request.recipe.values if plan else {}
-    for name, value in draft.set_values().items():
-        usual = asked.get(name, knobs()[name].default)
-        before = t("wizard.derived") if usual is None else written(usual)
+    for change in changes(draft, plan):
         yield Content.assemble(
             (padded(t("wizard.label-changed"), _LABEL), "$text-muted"),
-            f"{name}  {one_line(before, 60)} → ",
-            (one_line(value, 60), "bold $accent"),
+            f"{change.name}  {one_line(change.before, 60)} → ",
+            (one_line(change.after, 60), "bold $accent"),
         )
 
 
