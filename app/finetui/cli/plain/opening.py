@@ -47,7 +47,7 @@ def _resembling(error: UnicodeError) -> tuple[str, int]:
 
 def _can_write(text: str) -> bool:
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         return False
     return True
