@@ -32,7 +32,9 @@ SAVED_EXIT_CODE = 75
 """What launch.sh ends with where the training was asked to end from wherever, and can be resumed."""
 _LOG_TAIL_BYTES = 16_000
 _EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b.*)$")
-_KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)")
+_KILLED = re.compile(r"Signal 9 \(SIGKILL\).*")
+_SAID = re.compile(r"^process (\d+) failed: ([a-z-]+): (.*)$", re.MULTILINE)
+"""How each process of the training ends its part of the log."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Verdict:
 def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked: bool) -> Verdict:
     """How a run ended whose processes are gone; `exit_code` is None where nobody kept it."""
     if failed := _failure(run, state):
-        return Verdict(FAILED, str(failed["cause"]), str(failed["detail"]))
+        said = Verdict(FAILED, str(failed["cause"]), str(failed["detail"]))
+        if said.cause != "error":
+            return said
+        behind = _behind(run, state)
+        return Verdict(STOPPED) if behind and behind.cause == "killed" and stop_asked else behind or said
     trained = run.world_size(state)
     if trained not in (None, state.world_size):
         return Verdict.wrong_world(state.world_size, trained)
@@ -64,13 +70,14 @@ def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked:
     if stopped_early or exit_code == SAVED_EXIT_CODE or (stop_asked and (record is None or exit_code != 0)):
         return Verdict(STOPPED)
     if exit_code or (exit_code is None and record is None):
-        killed = exit_code in (None, 137) or _KILLED.search(_tail(run.log))
-        cause = "killed" if killed else "error"
-        return Verdict(FAILED, cause, last_words(run.log) or f"exit code {exit_code}")
+        if behind := _behind(run, state):
+            return behind
+        cause = "killed" if exit_code in (None, 137) else "error"
+        return Verdict(FAILED, cause, last_words(run.log, state.log_from) or f"exit code {exit_code}")
     if state.node_rank:
         return Verdict(FINISHED)
     if record is None:
-        return Verdict(FAILED, "no-record", last_words(run.log))
+        return Verdict(FAILED, "no-record", last_words(run.log, state.log_from))
     if differing := changed_outputs(run, record):
         return Verdict(FAILED, "output-mismatch", ", ".join(differing))
     return Verdict(FINISHED)
@@ -82,6 +89,19 @@ def _failure(run: RunFolder, state: RunState) -> events.Event | None:
         return None
     found = events.last(run.events, ["failed", "started"])
     return found if found is not None and found.name == "failed" else None
+
+
+def _behind(run: RunFolder, state: RunState) -> Verdict | None:
+    """What the last launch's log says of processes that have failed for a cause of their own, or were killed.
+
+    The first process, which alone writes events, has often only to say that it has lost another one.
+    """
+    log = _tail(run.log, state.log_from)
+    for number, cause, detail in _SAID.findall(log):
+        if cause in events.FAILURES and cause != "error":
+            return Verdict(FAILED, cause, f"process {number}: {detail}")
+    killed = _KILLED.search(log)
+    return Verdict(FAILED, "killed", one_line(killed[0])) if killed else None
 
 
 def read_record(run: RunFolder) -> dict[str, Any] | None:
@@ -196,9 +216,12 @@ def problems_after(run: RunFolder) -> list[Problem]:
     return failed or [Problem("runs.then-missing", {**facts, "verb": verb}) for verb in state.verbs_left]
 
 
-def last_words(log: Path) -> str:
-    """The line of a training log that says most about its end: the last exception but torchrun's own, else the last."""
-    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
+def last_words(log: Path, since: int = 0) -> str:
+    """The line of a training log that says most about its end: the last exception but torchrun's own, else the last.
+
+    What stands before the byte `since` is passed over.
+    """
+    lines = [line.strip() for line in _tail(log, since).splitlines() if line.strip()]
     for line in reversed(lines):
         match = _EXCEPTION.match(line)
         if match and "ChildFailedError" not in line:
@@ -206,10 +229,10 @@ def last_words(log: Path) -> str:
     return one_line(lines[-1], 400) if lines else ""
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, since: int = 0) -> str:
     try:
         with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+            stream.seek(max(since, log.stat().st_size - _LOG_TAIL_BYTES))
             return stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

@@ -55,6 +55,8 @@ class RunState:
     """Its start time in clock ticks since boot."""
     events_from: int = 0
     """Size of `events.jsonl` when the training was last launched: what stands before is of an earlier launch."""
+    log_from: int = 0
+    """The same for `train.log`."""
     stop_asked: bool = False
     """Whether the training was asked to save and end."""
     nodes: int = 1

@@ -126,7 +126,7 @@ class Supervisor:
         state, run = self._state, self._run
         run.exit_record.unlink(missing_ok=True)
         run.keep_spare()
-        events_from = run.events.stat().st_size if run.events.exists() else 0
+        events_from, log_from = (path.stat().st_size if path.exists() else 0 for path in (run.events, run.log))
         launch = Path(state.bundle) / "launch.sh"
         command = ["bash", str(KEEP_EXIT), str(run.path), str(launch), str(state.pid), str(state.pid_start)]
         with run.log.open("ab") as log:
@@ -145,6 +145,7 @@ class Supervisor:
             trainer_pid=pid,
             trainer_start=processes.start_time(pid) or 0,
             events_from=events_from,
+            log_from=log_from,
         )
 
     def _attend(self) -> int | None:
