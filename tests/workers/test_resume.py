@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,21 @@ def test_nothing_to_go_on_from_begins_anew_and_says_so(trainee: Trainee, tmp_pat
     steps = events.steps(out / "events.jsonl")
     assert [step["loss"] for step in steps] == [step[1] for step in expected[3]]
     assert json.loads((out / "done.json").read_text())["outputs"] == expected[0]
+
+
+def test_links_copies_and_files_between_the_checkpoints_are_none(trainee: Trainee, tmp_path: Path) -> None:
+    expected = whole(trainee, tmp_path / "whole")
+    out = tmp_path / "out"
+    broken(trainee, out, 5)
+    place = out / "checkpoints"
+    (place / "checkpoint-best").symlink_to("checkpoint-2")
+    (place / "checkpoint-6").symlink_to("checkpoint-2")
+    shutil.copytree(place / "checkpoint-2", place / "checkpoint-9")
+    (place / "checkpoint-7").write_text("a note")
+    since = resumed(trainee, out)
+    assert since[0]["resumed_from"] == 4
+    assert gave(out) == expected
+    assert (place / "checkpoint-best").resolve() == place / "checkpoint-2" or not (place / "checkpoint-2").exists()
 
 
 def cut(path: Path) -> None:

@@ -93,9 +93,10 @@ def show_run(output: Output, run: RunFolder, price: float | None = None) -> None
 def show_end(output: Output, run: RunFolder, **more: Any) -> int:
     """Say how a run ended, on stdout or as its JSON contract, and give the exit code for it."""
     outcome = {**result(run), **more}
+    why = None if outcome["status"] == FINISHED else render([problem(run, outcome)])
     output.result(outcome)
-    if outcome["status"] != FINISHED:
-        output.note(render([problem(run, outcome)]))
+    if why is not None:
+        output.note(why)
         return JOB_FAILED
     if rank := run.read().node_rank:
         output.data(t("nodes.finished", run=run.name, rank=rank))

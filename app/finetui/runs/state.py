@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -169,6 +170,8 @@ class RunState:
                 raise ValueError(f"{name} is no {kinds}")
         if state.status not in STATUSES:
             raise ValueError(f"no status {state.status}")
+        if not isinstance(json.loads(state.changes or "{}"), dict):
+            raise ValueError(f"no changes {state.changes}")
         if not all(code.lstrip("-").isdecimal() for code in _words(state.then_exits)):
             raise ValueError(f"no exit codes {state.then_exits}")
         return state

@@ -98,7 +98,17 @@ def test_one_broken_state_hides_no_other_run(home):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"status": "weird"}, {"status": 5}, {"started": "noon"}, {"pid": True}, {"bundle": [1]}, {"detail": {}}]
+    "wrong",
+    [
+        {"status": "weird"},
+        {"status": 5},
+        {"started": "noon"},
+        {"pid": True},
+        {"bundle": [1]},
+        {"detail": {}},
+        {"changes": "{bad"},
+        {"changes": "[1]"},
+    ],
 )
 def test_a_state_of_other_types_is_told_and_hides_no_other_run(home, wrong):
     good = make_run("20260101-000002-tiny", home)

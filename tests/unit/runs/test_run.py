@@ -12,13 +12,14 @@ import pytest
 
 from finetui.bundles import trust
 from finetui.core.errors import BAD_INPUT, MACHINE, MISMATCH, FinetuiError
+from finetui.core.messages import entry
 from finetui.hardware.gpu import Gpu
 from finetui.hardware.probe import Machine
 from finetui.runs import processes
 from finetui.runs.folder import find_run, list_runs
 from finetui.runs.following import follow
 from finetui.runs.launch import launch, prepare, start
-from finetui.runs.outcome import problem, result
+from finetui.runs.outcome import CAUSES, problem, result
 from finetui.runs.stopping import stop
 from tests.tiny import make_tiny_model
 from tests.unit.runs.conftest import GATED, WHOLE
@@ -144,6 +145,11 @@ def test_stopping_an_ended_run_changes_nothing(make_bundle):
 
     assert stop(run).was_running is False
     assert result(run)["status"] == "finished"
+
+
+def test_every_cause_has_words_and_a_next_command():
+    for cause in CAUSES:
+        assert {"en", "zh", "next"} <= entry(f"runs.cause-{cause}").keys(), cause
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,14 @@ class Sealed:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The checkpoint of a folder by its marker alone; None where that is missing or not as it was written."""
+        """The checkpoint of a folder by its marker alone; None where that is missing, changed, or of another folder."""
         try:
             facts = json.loads((path / MARKER).read_text(encoding="utf-8"))
             digest = facts.pop(_DIGEST)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
-        return cls(path, facts) if digest == _digest(facts) and facts["v"] == _VERSION else None
+        whole = digest == _digest(facts) and facts["v"] == _VERSION
+        return cls(path, facts) if whole and path.name == f"{PREFIX}{facts['step']}" else None
 
     @property
     def step(self) -> int:
@@ -110,10 +111,20 @@ class Checkpoints:
         prune(self.folder, self._keep, self._keep_best)
 
 
+def folders(parent: Path) -> list[Path]:
+    """The checkpoints, complete or not, oldest first; one may be a link to where it was moved."""
+    found = [path for path in parent.glob(f"{PREFIX}*/") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(found, key=number)
+
+
+def number(path: Path) -> int:
+    """The step that is in a checkpoint's name."""
+    return int(path.name.removeprefix(PREFIX))
+
+
 def sealed(parent: Path) -> list[Sealed]:
     """The checkpoints with a right marker, oldest first."""
-    found = [one for path in parent.glob(f"{PREFIX}*/") if (one := Sealed.read(path)) is not None]
-    return sorted(found, key=lambda one: one.step)
+    return [one for path in folders(parent) if (one := Sealed.read(path)) is not None]
 
 
 def best(parent: Path) -> Sealed | None:
@@ -131,8 +142,10 @@ def prune(parent: Path, keep: int, keep_best: bool) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, its marker first, so that no half checkpoint looks whole."""
-    if folder.exists():
+    """Remove a checkpoint, its marker first, so that no half checkpoint looks whole; also what stands in its place."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
         (folder / MARKER).unlink(missing_ok=True)
         sync_folder(folder)
         shutil.rmtree(folder)

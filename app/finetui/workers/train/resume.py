@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import PART, PREFIX, Sealed, remove
+from .checkpoints import PART, PREFIX, Sealed, folders, number, remove
 from .failure import Failure
 from .settings import Knobs, Lock
 
@@ -40,11 +40,11 @@ def find_start(asked: str, checkpoints: Path, lock: Lock) -> Start:
     Raises Failure (resume-mismatch) where `asked` is no checkpoint of this run, or its settings or data are not those
     of the lock.
     """
-    folders = _folders(checkpoints)
+    there = folders(checkpoints)
     if asked != NEWEST:
-        folders = [path for path in folders if _number(path) <= _number(_named(asked, checkpoints))]
+        there = [path for path in there if number(path) <= number(_named(asked, checkpoints))]
     rejected: list[str] = []
-    for path in reversed(folders):
+    for path in reversed(there):
         found = Sealed.read(path)
         damage = _damage(found, keeps_best=lock.knobs.load_best_model_at_end)
         if found is None or damage:
@@ -59,8 +59,8 @@ def find_start(asked: str, checkpoints: Path, lock: Lock) -> Start:
 def clear_up(checkpoints: Path, step: int) -> None:
     """Remove what was left half done, and every checkpoint after `step`: they are made again."""
     shutil.rmtree(checkpoints / PART, ignore_errors=True)
-    for path in _folders(checkpoints):
-        if _number(path) > step or Sealed.read(path) is None:
+    for path in folders(checkpoints):
+        if number(path) > step or Sealed.read(path) is None:
             remove(path)
 
 
@@ -102,18 +102,8 @@ def _damage(found: Sealed | None, *, keeps_best: bool) -> str | None:
     return None
 
 
-def _folders(checkpoints: Path) -> list[Path]:
-    """The checkpoints, complete or not, oldest first."""
-    found = [path for path in checkpoints.glob(f"{PREFIX}*/") if path.name.removeprefix(PREFIX).isdecimal()]
-    return sorted(found, key=_number)
-
-
 def _named(asked: str, checkpoints: Path) -> Path:
     path = Path(asked)
-    if path.resolve().parent != checkpoints.resolve() or path not in _folders(path.parent):
+    if path.resolve().parent != checkpoints.resolve() or path not in folders(path.parent):
         raise Failure("resume-mismatch", f"{asked} is no checkpoint of this run; its own are in {checkpoints}")
     return path
-
-
-def _number(path: Path) -> int:
-    return int(path.name.removeprefix(PREFIX))
