@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from finetui.drafts import newest
+from tests.unit.app.support import live, make_run
 from tests.unit.app.window import Window, window
 
 pytestmark = pytest.mark.unit
@@ -41,6 +43,18 @@ def test_ctrl_c_ends_it_with_130_and_the_draft_is_kept() -> None:
         assert shown.end() == 130
     assert b"The draft is kept" in shown.bytes
     assert newest() is not None
+
+
+def test_ctrl_c_while_a_run_is_followed_leaves_it_alone_and_leads_back_to_the_menu() -> None:
+    run = make_run(Path("home"), "20260101-000001-tiny", 10, **live())
+    with asked() as shown:
+        shown.type("watch\r\r")
+        shown.read_until("step 10 of 100")
+        shown.type("\x03")
+        shown.read_until("finetui watch")
+        shown.type("leave\r")
+        assert shown.end() == 0
+    assert run.status() == "running"
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
