@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, TypeVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 
 from finetui.app.registry import bindings
@@ -29,7 +30,7 @@ class Pane(ModalScreen[Answer | None], Generic[Answer]):
     def compose(self) -> ComposeResult:
         """The frame around what is in it, and the keys."""
         with Vertical(id="pane") as frame:
-            frame.border_title = self.heading()
+            frame.border_title = Content(self.heading())
             yield from self.inside()
         yield Footer(id="keys")
 
