@@ -37,7 +37,14 @@ class Unbroken:
     """A bundle for two processes, and what comes of it where nobody is killed."""
 
     bundle: Path
+    id: str
     adapter_sha256: str
+
+    def start(self) -> RunFolder:
+        """Run it once more, up to a step in the midst of its training, in the home of now, which has not locked it."""
+        run = start(self.bundle, trust=self.id)
+        wait_until(lambda: has_step(run, WITHIN), "a step", 300)
+        return run
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +62,17 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Unbr
         settings = (f"max_steps={STEPS}", "save_steps=5", "save_total_limit=2", "lora_dropout=0.1")
         settings += ("nproc_per_node=2", "per_device_train_batch_size=2", "omp_num_threads=1")
         draft = Draft((str(data),), str(tiny_model), "cpu-demo", folder / "two.bundle", settings)
-        bundle = lock(draft).path
-        outcome = result(run_to_end(bundle))
+        locked = lock(draft)
+        outcome = result(run_to_end(locked.path))
     assert (outcome["status"], outcome["world_size"]) == ("finished", 2)
-    return Unbroken(bundle, outcome["adapter_sha256"])
+    return Unbroken(locked.path, locked.id, outcome["adapter_sha256"])
 
 
 @pytest.fixture
 def begun(unbroken: Unbroken, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run of the bundle in the midst of its training."""
     monkeypatch.setenv("FINETUI_MODELS", str(tiny_model.parent))
-    run = start(unbroken.bundle)
-    wait_until(lambda: has_step(run, WITHIN), "a step", 300)
-    return run
+    return unbroken.start()
 
 
 def shell(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -148,8 +153,7 @@ def test_a_clock_that_jumps_changes_nothing_of_a_training(
     monkeypatch.setenv("CLOCK", str(moved))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "clock"))
     monkeypatch.setenv("FINETUI_MODELS", str(tiny_model.parent))
-    run = start(unbroken.bundle)
-    wait_until(lambda: has_step(run, WITHIN), "a step", 300)
+    run = unbroken.start()
 
     moved.write_text(str(jump))
     code, outcome = shell("watch", run.name)
