@@ -92,6 +92,7 @@ def test_a_site_that_cannot_be_used_is_told(home: Path, text: str) -> None:
     with pytest.raises(FinetuiError) as raised:
         Site.read()
     assert raised.value.problems[0].code == "slurm.bad-site"
+    assert " str" not in raised.value.problems[0].message("en")
     assert raised.value.problems[0].file == str(home / "site.toml")
 
 

@@ -41,7 +41,7 @@ class Site:
                 if name not in known:
                     raise ValueError(f"[slurm] knows no {name}; it knows {', '.join(known)}")
                 if type(value) is not known[name]:
-                    raise ValueError(f"[slurm] {name} is no {known[name].__name__}")
+                    raise ValueError(f"[slurm] {name} is no {'whole number' if known[name] is int else 'text'}")
                 if name != "preamble" and isinstance(value, str) and any(sign in value for sign in "\n\r"):
                     raise ValueError(f"[slurm] {name} has more than one line")
         except (ValueError, RecursionError) as error:
