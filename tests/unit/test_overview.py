@@ -54,7 +54,7 @@ def test_a_glance_gives_the_figures_of_all_lines(long_run: Path) -> None:
     assert seen.trained_tokens == whole.trained_tokens == 7 * _STEPS
     assert seen.evaluations == whole.evaluations
     assert seen.checkpoints == whole.checkpoints
-    assert seen.seconds == pytest.approx(whole.seconds)
+    assert seen.spending.until() == pytest.approx(whole.spending.until())
     assert seen.warnings == whole.warnings
     assert list(seen.steps[-1900:]) == list(whole.steps[-1900:])
 

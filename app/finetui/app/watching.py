@@ -95,7 +95,7 @@ class Watch:
         return Snapshot(
             name=one_line(self.run.name),
             status=status,
-            phase=history.phase,
+            phase=history.spending.phase,
             facts=tuple(
                 facts(history, state.steps_asked, self._lock or {}, Paid(state.world_size, state.price), live=live)
             ),

@@ -53,7 +53,7 @@ def _step(step: int, loss: float | None, time: float | None = None, **facts: obj
 
 def _started(time: float, **more: object) -> Event:
     facts = {"world_size": 1, "python": "3.11", "packages": {}, "device": "cpu", "steps": 100, "rows": 10}
-    return _event("started", time, None, **facts, **more)
+    return _event("started", time, None, **{**facts, **more})
 
 
 def _history(*events: Event) -> History:
@@ -69,6 +69,11 @@ def _codes(history: History) -> list[str]:
 def _falling(count: int, first: float = 2.0, last: float = 0.5) -> Iterator[Event]:
     for step in range(1, count + 1):
         yield _step(step, last + (first - last) * math.exp(-4 * step / count))
+
+
+def _slowing(*before: Event, between: tuple[Event, ...] = ()) -> list[Event]:
+    steps = [_step(step, 2.0 - step / 100, tokens_per_second=50.0 if step < 70 else 20.0) for step in range(1, 99)]
+    return [*before, *steps[:69], *between, *steps[69:]]
 
 
 def test_a_run_that_learns_is_not_odd() -> None:
@@ -112,14 +117,22 @@ def test_an_evaluation_that_rose_once_is_noise() -> None:
         ([_step(step, 2.0 / step, grad_norm=0.0) for step in range(1, 5)], "no-gradient"),
         ([*_falling(40), _step(41, 0.5, grad_norm=500.0)], "gradient-bursts"),
         ([_step(step, 2.0 * 0.8**step) for step in range(1, 60)], "by-heart"),
-        (
-            [_step(step, 2.0 - step / 100, tokens_per_second=50.0 if step < 70 else 20.0) for step in range(1, 99)],
-            "slower",
-        ),
+        (_slowing(_started(0.0, device="NVIDIA A10")), "slower"),
+        (_slowing(_started(0.0)), "slower-cpu"),
     ],
 )
 def test_each_oddity_is_named(events: list[Event], code: str) -> None:
     assert code in _codes(_history(*events))
+
+
+def test_a_run_that_was_resumed_is_not_compared_with_the_speed_before() -> None:
+    resumed = _started(169.5, resumed_from=69, changes={"per_device_train_batch_size": 1})
+    assert _codes(_history(*_slowing(_started(0.0), between=(resumed,)))) == []
+
+
+def test_a_gpu_is_not_blamed_for_a_slow_cpu() -> None:
+    [finding] = [each for each in findings(_history(*_slowing(_started(0.0)))) if each.code == "slower-cpu"]
+    assert "GPU" not in finding.text("en") + finding.text("zh")
 
 
 def test_a_gradient_that_shrinks_as_the_rows_are_learnt_has_not_burst() -> None:
@@ -150,28 +163,85 @@ def test_what_a_resumed_run_has_lost_is_forgotten_at_its_start() -> None:
     assert (list(history.steps), history.repeated, history.checkpoints) == ([1, 2, 3, 4], 4, [])
 
 
-def test_the_ledger_sums_to_all_the_time() -> None:
-    history = _history(
-        _event("supervisor", 0.0, pid=1, trainer_pid=2),
-        _started(10.0),
-        _event("model_loaded", 30.0, parameters=1, trainable_parameters=1, seconds=20.0),
-        _step(1, 1.0, 40.0),
-        _step(2, 1.0, 45.0),
-        _event("evaluation", 48.0, 2, loss=1.0),
-        _event("checkpoint", 50.0, 2, path="checkpoints/checkpoint-2"),
-        _event("exit", 60.0, exit_code=137, killed=[]),
-        _event("supervisor", 100.0, pid=1, trainer_pid=2),
-        _started(110.0),
-        _step(3, 1.0, 120.0),
-        _step(4, 1.0, 125.0),
-        _event("finished", 127.0, 4, steps=4, final_loss=1.0, seconds=1.0, tokens_per_second=1.0, output_digests={}),
-        _event("exit", 130.0, exit_code=0, killed=[]),
-    )
-    found = {entry.phase: entry.seconds for entry in ledger(history)}
-    assert found == {"starting": 60.0, "training": 10.0, "evaluating": 3.0, "saving": 7.0, "idle": 50.0}
+def _supervised(time: float) -> Event:
+    return _event("supervisor", time, pid=1, trainer_pid=2)
+
+
+def _exit(time: float, code: int) -> Event:
+    return _event("exit", time, exit_code=code, killed=[])
+
+
+_TRAINED = [
+    _supervised(0.0),
+    _started(10.0),
+    _event("model_loaded", 30.0, parameters=1, trainable_parameters=1, seconds=20.0),
+    _step(1, 1.0, 40.0),
+    _step(2, 1.0, 45.0),
+    _event("evaluation", 48.0, 2, loss=1.0),
+    _event("checkpoint", 50.0, 2, path="checkpoints/checkpoint-2"),
+]
+_FIGURES = {"final_loss": 1.0, "seconds": 1.0, "tokens_per_second": 1.0, "output_digests": {}}
+_FINISHED = [
+    _supervised(100.0),
+    _started(110.0, resumed_from=2),
+    _step(3, 1.0, 120.0),
+    _step(4, 1.0, 125.0),
+    _event("finished", 127.0, 4, steps=4, **_FIGURES),
+    _exit(130.0, 0),
+]
+_RESUMED = {"starting": 60.0, "training": 10.0, "evaluating": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        (
+            [*_TRAINED, _exit(60.0, 137), *_FINISHED],
+            {**_RESUMED, "saving": 7.0, "idle": 10.0, "away": 40.0},
+        ),
+        (
+            [*_TRAINED, _event("stop", 52.0, asked=[2]), _step(3, 1.0, 54.0), _exit(60.0, 75), *_FINISHED],
+            {**_RESUMED, "training": 14.0, "saving": 13.0, "away": 40.0},
+        ),
+        (
+            [*_TRAINED, _event("sample", 55.0, gpus=[]), *_FINISHED],  # the machine went down
+            {**_RESUMED, "saving": 7.0, "idle": 5.0, "away": 45.0},
+        ),
+        (
+            [*_TRAINED, _exit(60.0, 75), _event("queued", 90.0, position=1, waits_for=["a"]), *_FINISHED],
+            {**_RESUMED, "saving": 17.0, "idle": 10.0, "away": 30.0},
+        ),
+        (
+            [*_TRAINED, *_FINISHED[1:]],  # a job of Slurm that was queued again: nobody supervises it
+            {**_RESUMED, "starting": 50.0, "saving": 7.0, "away": 60.0},
+        ),
+        (
+            [*_TRAINED, _exit(60.0, 0), _event("then", 130.0, verb="merge", exit_code=0)],
+            {"starting": 40.0, "training": 5.0, "evaluating": 3.0, "saving": 12.0, "idle": 70.0},
+        ),
+    ],
+    ids=["killed", "stopped", "interrupted", "queued", "requeued", "merged"],
+)
+def test_the_ledger_sums_to_all_the_time(events: list[Event], found: dict[str, float]) -> None:
+    history = _history(*events)
+    assert {entry.phase: entry.seconds for entry in ledger(history)} == found
     assert sum(found.values()) == 130.0
-    costs = [entry.cost for entry in ledger(history, gpus=4, price=2.0)]
-    assert sum(cost or 0 for cost in costs) == pytest.approx(130 / 3600 * 8)
+    for entry in ledger(history, gpus=4, price=2.0):
+        assert entry.cost == pytest.approx(0.0 if entry.phase == "away" else entry.seconds / 3600 * 8)
+
+
+def test_a_run_that_waits_for_its_turn_is_idle_from_the_beginning() -> None:
+    history = _history(_event("queued", 0.0, position=1, waits_for=["a"]))
+    assert {entry.phase: entry.seconds for entry in ledger(history, now=20.0)}["idle"] == 20.0
+    history.take([_event("queued", 30.0, position=1, waits_for=["b"]), _supervised(50.0), _started(60.0)])
+    found = {entry.phase: entry.seconds for entry in ledger(history)}
+    assert (found["idle"], found["starting"], "away" in found) == (50.0, 10.0, False)
+
+
+def test_a_run_that_was_interrupted_is_charged_until_it_was_last_heard_of() -> None:
+    history = _history(*_TRAINED, _event("sample", 55.0, gpus=[]))
+    found = {entry.phase: entry.seconds for entry in ledger(history)}
+    assert (found["idle"], sum(found.values())) == (5.0, 55.0)
 
 
 def test_a_run_that_lives_is_charged_until_now() -> None:

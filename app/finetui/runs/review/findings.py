@@ -128,13 +128,15 @@ def _bursts(history: History) -> Iterator[Finding]:
 
 
 def _slower(history: History) -> Iterator[Finding]:
-    speeds = [speed for speed in history.speeds[-_RECENT:] if math.isfinite(speed)]
+    since = max(history.launched_at, len(history) - _RECENT)  # resumed runs have other settings, and other machines
+    speeds = [speed for speed in history.speeds[since:] if math.isfinite(speed)]
     if len(speeds) < 3 * _WINDOW:
         return
     medians = [statistics.median(speeds[start : start + _WINDOW]) for start in range(0, len(speeds), _WINDOW)]
     best, last = max(medians), statistics.median(speeds[-_WINDOW:])
     if last < _SLOWER * best:
-        yield Finding("slower", {"best": round(best), "speed": round(last), "share": round(100 * last / best)})
+        code = "slower-cpu" if history.device == "cpu" else "slower"
+        yield Finding(code, {"best": round(best), "speed": round(last), "share": round(100 * last / best)})
 
 
 _LOOKS: Sequence[Callable[[History], Iterator[Finding]]] = (

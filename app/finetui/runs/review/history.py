@@ -1,4 +1,4 @@
-"""The curve of a run and the time that each thing took, gathered from its events; flat arrays, for a million steps."""
+"""The curve of a run and what stands beside it, gathered from its events; flat arrays, for a million steps."""
 
 from __future__ import annotations
 
@@ -12,25 +12,7 @@ from typing import Any
 
 from finetui.core.events import Event
 from finetui.runs.outcome import finite
-
-STARTING, TRAINING, EVALUATING, SAVING, IDLE = "starting", "training", "evaluating", "saving", "idle"
-PHASES = (STARTING, TRAINING, EVALUATING, SAVING, IDLE)
-"""What a second of a run can go to: all before the first step of a launch, steps, evaluations, checkpoints and the
-final save with the end of the processes, and the time in which no trainer worked (the queue, a hang, between a fall
-and the resume)."""
-_ENDS = {
-    "supervisor": IDLE,
-    "started": STARTING,
-    "model_loaded": STARTING,
-    "step": TRAINING,
-    "evaluation": EVALUATING,
-    "checkpoint": SAVING,
-    "best": SAVING,
-    "finished": SAVING,
-    "failed": TRAINING,
-    "exit": IDLE,
-}
-"""The events that end a stretch of time, and what that went to."""
+from finetui.runs.review.spending import EVALUATING, SAVING, TRAINING, Spending
 
 _RECENT = 20
 
@@ -80,26 +62,21 @@ class History:
         self.warnings: list[str] = []
         self.sample: dict[str, Any] | None = None
         """The machine as the supervisor saw it last."""
-        self.launches = 0
-        """How often a trainer was started."""
+        self.device = ""
+        """What the last one trains on: `cpu`, or the name of a GPU."""
+        self.launched_at = 0
+        """Steps that were there when the last one was started."""
         self.repeated = 0
         """Steps that were lost and done again."""
-        self.begun: float | None = None
-        """Time of the first event."""
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.spending = Spending()
         """What the time went to."""
         self._average = Average()
         self._smoothed: array[float] = array("d")
-        self._since: float | None = None
-        self._before_first_step = True
-        self._gone = True
-        self._finished = False
 
     def take(self, events: Iterable[Event]) -> None:
         """Add events, in the order in which they happened."""
         for event in events:
-            if event.name in _ENDS:
-                self._spend(event)
+            self.spending.take(event)
             match event.name:
                 case "step":
                     self._step(event.facts)
@@ -116,9 +93,9 @@ class History:
                 case "sample":
                     self.sample = event.facts
                 case "started":
-                    self.launches += 1
                     if (reached := event.facts.get("resumed_from")) is not None:
                         self._go_back(reached)
+                    self.device, self.launched_at = str(event["device"]), len(self)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -129,13 +106,6 @@ class History:
         if len(self._smoothed) < len(self):
             self._smoothed.extend(map(self._average.add, self.losses[len(self._smoothed) :]))
         return self._smoothed
-
-    @property
-    def phase(self) -> str:
-        """What a run that lives is doing, as far as its events tell."""
-        if self._gone:
-            return IDLE
-        return STARTING if self._before_first_step else TRAINING
 
     @property
     def recent(self) -> int:
@@ -156,8 +126,8 @@ class History:
         """Until `steps` are done: the rest at the recent pace, with evaluations and saves in the proportion so far."""
         if self.step_seconds is None:
             return None
-        training = self.seconds[TRAINING]
-        others = (self.seconds[EVALUATING] + self.seconds[SAVING]) / training if training > 0 else 0.0
+        spent = self.spending.until()
+        others = (spent[EVALUATING] + spent[SAVING]) / spent[TRAINING] if spent[TRAINING] > 0 else 0.0
         return max(0.0, self.step_seconds) * (1 + others) * max(0, steps - self.steps[-1])
 
     @property
@@ -199,26 +169,6 @@ class History:
 
     def _evaluated(self, found: Evaluated) -> None:
         self.evaluations = [each for each in self.evaluations if each.step < found.step] + [found]
-
-    def _spend(self, event: Event) -> None:
-        """Give the time since the last such event to what this one ends."""
-        now = event.time
-        self._gone = event.name == "exit"
-        if self.begun is None or self._since is None:
-            self.begun = self._since = now
-            self._before_first_step = event.name != "step"
-            return
-        phase = _ENDS[event.name]
-        if event.name in ("supervisor", "started"):
-            self._before_first_step = True
-        if event.name == "exit" and self._finished:
-            phase = SAVING
-        self._finished = event.name == "finished"
-        if phase == TRAINING and self._before_first_step:
-            phase = STARTING
-            self._before_first_step = event.name != "step"
-        self.seconds[phase] += max(0.0, now - self._since)  # a clock that is set back loses what it takes
-        self._since = now
 
 
 class Average:

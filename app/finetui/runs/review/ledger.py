@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetui.runs.review.history import IDLE, PHASES, History
+from finetui.runs.review.history import History
+from finetui.runs.review.spending import AWAY, IDLE, PHASES
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,18 @@ class Entry:
 def ledger(history: History, now: float | None = None, gpus: int = 1, price: float | None = None) -> list[Entry]:
     """The seconds of a run by kind, all of them together the time from its first event to its last, or to `now`.
 
-    `now` is given for a run that lives, in seconds since 1970; `price` is that of one GPU for an hour.
+    `now` is given for a run that lives, in seconds since 1970; `price` is that of one GPU for an hour. The time in
+    which no process of the run lived costs it nothing.
     """
-    seconds = dict(history.seconds)
-    if now is not None and history.begun is not None:
-        seconds[history.phase] += max(0.0, now - history.begun - sum(seconds.values()))
+    seconds = history.spending.until(now)
     total = sum(seconds.values())
     return [
         Entry(
             phase=phase,
             seconds=seconds[phase],
             share=seconds[phase] / total if total else 0.0,
-            cost=None if price is None else seconds[phase] / 3600 * price * gpus,
+            cost=None if price is None else (phase != AWAY) * seconds[phase] / 3600 * price * gpus,
         )
         for phase in PHASES
-        if seconds[phase] > 0 or phase != IDLE
+        if seconds[phase] > 0 or phase not in (IDLE, AWAY)
     ]
