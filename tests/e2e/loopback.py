@@ -58,6 +58,10 @@ class Login:
             except OSError as error:  # how Linux says that nobody is at the other end
                 raise AssertionError(f"{words!r} never came:\n{self.text}") from error
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._screen, keys.encode())
+
     def close_window(self) -> None:
         """Close the terminal that the client runs in: the kernel hangs up on it."""
         os.close(self._screen)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _SLOW_LINE = {"TEXTUAL_FPS": "15", "TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH_SCROLL": "0"}
 """Over ssh every byte is paid for, and nothing that moves by itself is worth it."""
+_SIZE = ("COLUMNS", "LINES")
+"""Where they are exported they would stand for the window's size, also after that has changed."""
 _LEAST = (40, 12)
 """Columns and rows below which the screens say nothing."""
 
@@ -27,6 +29,8 @@ def open_app(*, mouse: bool = True, lang: str | None = None) -> int:
     check_terminal(os.environ)
     for name, value in _SLOW_LINE.items() if "SSH_TTY" in os.environ else [("TEXTUAL_ANIMATIONS", "none")]:
         os.environ.setdefault(name, value)
+    for name in _SIZE:
+        os.environ.pop(name, None)
     made = _app()
     is_utf8 = locale_is_utf8(os.environ, utf8_mode=bool(sys.flags.utf8_mode))
     app = made(lang=lang, ascii_only=not is_utf8)

@@ -206,6 +206,11 @@ class FinetuiApp(App[int]):
                 with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: a test's own loop
                     loop.add_signal_handler(number, self.exit, None, 128 + number)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """What is taken down while it is still being put up may well fall: nobody is there any more to be told."""
+        if not self._exit:
+            super()._handle_exception(error)
+
     def _fatal_error(self) -> None:
         """Textual would print the traceback with every local value: data and tokens. The caller says it in a line."""
         self.crash = self._exception

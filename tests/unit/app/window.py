@@ -19,6 +19,8 @@ import pyte
 
 _NOT_KNOWN = re.compile(rb"\x1b\[(?:\?\d+\$p|[<>]\d*u)")
 """What the emulator does not know: it would draw the last letter."""
+_PATIENCE_S = 25.0
+"""More than any of it takes, on a machine that is busy."""
 
 
 class Window:
@@ -31,7 +33,6 @@ class Window:
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             command = [sys.executable, "-m", "finetui", *arguments]
-            # Python's own picture of the environment: readline may have added LINES and COLUMNS to the other one
             os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **environment})
         self.resize(rows, columns)
 
@@ -47,7 +48,7 @@ class Window:
 
     def read_until(self, *words: str) -> None:
         """Read until all of these words are seen; fail, with the picture, where they never are."""
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + _PATIENCE_S
         while not all(word in self.text for word in words):
             there, _, _ = select.select([self._screen], [], [], max(0, deadline - time.monotonic()))
             assert there, f"{words!r} never came:\n{self.text}"
@@ -71,7 +72,7 @@ class Window:
 
     def end(self) -> int:
         """Read to the end, and give the exit code, or minus the signal that it died of."""
-        while True:
+        while select.select([self._screen], [], [], _PATIENCE_S)[0]:
             try:
                 more = os.read(self._screen, 1 << 16)
             except OSError:  # how Linux says that nobody is at the other end
@@ -79,6 +80,8 @@ class Window:
             if not more:
                 break
             self._take(more)
+        else:
+            raise AssertionError(f"it does not end:\n{self.text}")
         os.close(self._screen)
         return self.code()
 
