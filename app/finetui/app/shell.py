@@ -208,7 +208,9 @@ class FinetuiApp(App[int]):
 
     def _handle_exception(self, error: Exception) -> None:
         """What is taken down while it is still being put up may well fall: nobody is there any more to be told."""
-        if not self._exit:
+        if self._exit:
+            self._close_messages_no_wait()
+        else:
             super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
