@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.style import Style
 
 from finetui.app.opening import check_size, check_terminal
 from finetui.app.registry import ACTIONS, SCREENS
@@ -81,6 +82,31 @@ def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     app = FinetuiApp()
     assert app.theme == "no-colour"
     assert "F1 help" in play(app)
+
+
+def contrast(style: Style) -> int:
+    """How far the text is from what is behind it."""
+    assert style.color
+    assert style.bgcolor
+    return abs(sum(style.color.get_truecolor()) - sum(style.bgcolor.get_truecolor()))
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_what_matters_less_stands_back_and_keys_stand_out(runs: None, theme: str) -> None:
+    looks: dict[str, Style] = {}
+
+    async def look(_: object) -> None:
+        for strip in app.screen._compositor.render_strips():
+            looks.update({segment.text.strip(): segment.style for segment in strip if segment.style})
+
+    async def put_on(_: object) -> None:
+        app.look(theme)
+
+    app = FinetuiApp()
+    play(app, put_on, "enter", look)
+    assert contrast(looks["memory"]) < contrast(looks["help"])
+    assert looks["F1"].color == looks["finetui"].color != looks["help"].color
+    assert not any(looks[what].underline for what in ("F1", "help", "checkpoints"))
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from finetui.app.screens.pane import Pane
+from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
 from finetui.chat.who import Who
 from finetui.core.errors import FinetuiError
@@ -86,7 +87,7 @@ class Choose(Pane["Who | str"]):
     def _entries(self, typed: str) -> list[tuple[str, Content]]:
         wanted = typed.strip()
         found = [
-            (str(number), Content.assemble(words, ("  " + one_line(who.reference), "$text-muted")))
+            (str(number), Content.assemble(words, ("  " + one_line(who.reference), MUTED)))
             for number, who in enumerate(self._offered or ())
             if wanted.lower() in (words := t(f"chat.who-{who.kind}", **who.facts)).lower()
         ]

@@ -16,6 +16,7 @@ from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, las
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
+from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.spoken import Words
@@ -148,7 +149,7 @@ def _run_line(run: RunRow, width: int) -> Content:
     return Content.assemble(
         set_cell_size(one_line(run.name), min(room, 44)),
         "  ",
-        (set_cell_size(status, 10), _STYLES.get(run.status, "$text-muted")),
+        (set_cell_size(status, 10), _STYLES.get(run.status, MUTED)),
         figures,
         "  ",
         (spark, "$primary"),
@@ -159,5 +160,5 @@ def _bundle_line(bundle: BundleRow, width: int) -> Content:
     room = max(12, min(44, width - 36))
     what = f"{bundle.stage} {bundle.method}"
     return Content.assemble(
-        set_cell_size(one_line(bundle.name), room), "  ", (what.ljust(14), "$text-muted"), one_line(bundle.model, 40)
+        set_cell_size(one_line(bundle.name), room), "  ", (what.ljust(14), MUTED), one_line(bundle.model, 40)
     )

@@ -21,6 +21,7 @@ from textual.widgets import ContentSwitcher, Log, OptionList
 from finetui.app.registry import SCREENS, bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
+from finetui.app.themes import MUTED
 from finetui.app.watching import LogTail, Snapshot, Watch
 from finetui.app.widgets.chart import LossChart
 from finetui.app.widgets.choices import Choices
@@ -182,7 +183,7 @@ class Monitor(Room):
             for number, name in enumerate(PANELS, 1)
         ]
         scale = t("app.monitor-log-scale") if self.query_one(LossChart).logarithmic else ""
-        return Content.assemble(*parts, (f"  {scale}", "$text-muted"))
+        return Content.assemble(*parts, (f"  {scale}", MUTED))
 
     def action_panel(self, name: str) -> None:
         """Show another panel below the chart."""
@@ -300,4 +301,4 @@ def _checkpoints(seen: Snapshot) -> Iterator[tuple[str, Content]]:
         said = "" if loss is None else t("app.monitor-evaluated", loss=short_number(loss, ".4f"))
         star = "★ " if saved.step == seen.best_step else "  "
         text = t("app.monitor-checkpoint", step=saved.step, path=one_line(saved.path))
-        yield saved.path, Content.assemble((star, "$warning"), text, "  ", (said, "$text-muted"))
+        yield saved.path, Content.assemble((star, "$warning"), text, "  ", (said, MUTED))

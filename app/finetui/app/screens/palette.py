@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
 from finetui.app.screens.pane import Pane
-from finetui.app.themes import THEMES
+from finetui.app.themes import MUTED, THEMES
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.footer import OURS
 from finetui.core.messages import LANGUAGES, t
@@ -75,8 +75,7 @@ class Palette(Pane[str]):
         scored = [(matcher.match(each.words) if typed else 1.0, each) for each in self._commands]
         found = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])
         return [
-            (each.does, Content.assemble(each.words, (f"  {each.key}" if each.key else "", "$text-muted")))
-            for _, each in found
+            (each.does, Content.assemble(each.words, (f"  {each.key}" if each.key else "", MUTED))) for _, each in found
         ]
 
 

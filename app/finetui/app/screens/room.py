@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.screen import Screen
 
 from finetui.app.registry import bindings
+from finetui.app.themes import MUTED
 from finetui.app.widgets.footer import Footer
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.spoken import Spoken
@@ -46,7 +47,7 @@ class Room(Screen[None]):
     def show_title(self) -> None:
         """Write the title line."""
         name = Content.assemble((" finetui ", "bold $accent"), (t(f"app.title-{self.NAME}"), "bold"))
-        self.query_one("#title", Lines).show([Content.assemble(name, "  ", (self.title_facts(), "$text-muted"))])
+        self.query_one("#title", Lines).show([Content.assemble(name, "  ", (self.title_facts(), MUTED))])
 
     def on_mount(self) -> None:
         """Say everything once."""

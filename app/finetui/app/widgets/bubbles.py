@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
+from finetui.app.themes import MUTED
 from finetui.core.messages import t
 from finetui.core.text import safe_text
 from finetui.data.said import said, speaker_name
@@ -35,6 +36,4 @@ def _bubble(speaker: str, text: str, width: int, indent: int) -> Iterator[Conten
     for piece in shown:
         yield Content.assemble(blank, ("│ ", style), piece)
     if len(pieces) > len(shown):
-        yield Content.assemble(
-            blank, ("│ ", style), (t("wizard.more-lines", count=len(pieces) - len(shown)), "$text-muted")
-        )
+        yield Content.assemble(blank, ("│ ", style), (t("wizard.more-lines", count=len(pieces) - len(shown)), MUTED))

@@ -10,6 +10,7 @@ from typing import Self
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
+from finetui.app.themes import MUTED
 from finetui.runs.figures import short_number
 from finetui.runs.review.history import History
 
@@ -115,7 +116,7 @@ def chart(
     for row in range(plot_height):
         label = short_number(scale.loss_at(1 - row / (plot_height - 1)), ".3g")
         shown = label if row in (0, plot_height // 2, plot_height - 1) else ""
-        left = (f"{shown:>{_LABEL_CELLS}} {'|' if ascii_only else '│'}", "$text-muted")
+        left = (f"{shown:>{_LABEL_CELLS}} {'|' if ascii_only else '│'}", MUTED)
         lines.append(Content.assemble(left, *_row(cells, plot_height - 1 - row, plot_width)))
     return [*legend, *lines, _axis(scale, width)]
 
@@ -211,7 +212,7 @@ def _row(cells: dict[tuple[int, int], tuple[str, str]], row: int, width: int) ->
 def _axis(scale: Scale, width: int) -> Content:
     first, last = str(scale.first), str(scale.last)
     left = " " * (_LABEL_CELLS + 2) + first
-    return Content.assemble((left + last.rjust(max(len(last) + 1, width - len(left))), "$text-muted"))
+    return Content.assemble((left + last.rjust(max(len(last) + 1, width - len(left))), MUTED))
 
 
 def _legend(curves: Sequence[Curve], width: int, ascii_only: bool) -> Content:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from textual.content import Content
 
+from finetui.app.themes import MUTED
 from finetui.app.widgets.lines import Lines
 
 Row = tuple[str, str, str]
@@ -42,7 +43,7 @@ def laid_out(rows: Sequence[Row], width: int) -> list[Content]:
             shown = label if place == 0 else ""
             padding = " " * (left - cell_len(shown))
             said = piece.stylize(_STYLES.get(style, style)) if style else piece
-            lines.append(Content.assemble(" ", (shown, "$text-muted"), padding, said))
+            lines.append(Content.assemble(" ", (shown, MUTED), padding, said))
     return lines
 
 

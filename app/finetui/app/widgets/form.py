@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 
 from finetui.app.registry import bindings
+from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.explained import Explained
 from finetui.core.errors import FinetuiError
@@ -204,5 +205,5 @@ def _line(field: Field, width: int) -> Content:
         "  ",
         (shown, "bold $accent" if field.is_set else "bold"),
         "  ",
-        (field.why, "$text-muted"),
+        (field.why, MUTED),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region
 from textual.widget import Widget
@@ -30,6 +31,11 @@ class Lines(Widget):
         changed = [row for row, line in enumerate(self._lines) if not line.is_same(before[row])]
         if changed:
             self.refresh(*(Region(0, row, self.size.width, 1) for row in changed))
+
+    @property
+    def link_style(self) -> Style:
+        """What can be clicked looks as its own style says, not underlined."""
+        return Style.null()
 
     def render(self) -> Content:
         """All lines."""

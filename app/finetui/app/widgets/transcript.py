@@ -11,6 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from finetui.app.themes import MUTED
 from finetui.chat.dialogue import Turn
 from finetui.chat.who import Piece
 from finetui.core.messages import t
@@ -25,7 +26,7 @@ class Transcript(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = []
     DEFAULT_CSS = """
-    Transcript { border: round $panel; padding: 0 1; width: 1fr; }
+    Transcript { border: round $panel; border-title-color: $foreground; padding: 0 1; width: 1fr; }
     Transcript:focus-within { border: round $primary; }
     Transcript > VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
     Transcript Static { height: auto; width: 1fr; }
@@ -98,7 +99,7 @@ def _said(turn: Turn) -> Iterator[Content]:
     yield _asked(turn.question)
     if turn.answer is not None:
         yield _answered(turn.answer.text)
-        yield Content.styled(remark(turn), "$text-muted")
+        yield Content.styled(remark(turn), MUTED)
 
 
 def remark(turn: Turn) -> str:
@@ -126,6 +127,6 @@ def _shown(text: str) -> str:
 def _raw(pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
     """Every other token underlined, so that one sees where each ends without a sign that is not in the text."""
     for number, piece in enumerate(pieces):
-        style = "bold $accent" if piece.special else "$foreground" if piece.answered else "$text-muted"
+        style = "bold $accent" if piece.special else "$foreground" if piece.answered else MUTED
         text = _shown(piece.text).replace("\n", _NEW_LINE)
         yield text, style + (" underline" if number % 2 else "")

@@ -18,6 +18,7 @@ from textual.widgets import Input, OptionList
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
+from finetui.app.themes import MUTED
 from finetui.app.widgets.bubbles import bubbles
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.form import Field, Form
@@ -407,7 +408,7 @@ def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Conten
 
     for row in rows:
         facts = {"row": row.place.row, "file": one_line(row.place.file)}
-        yield Content.styled(t("wizard.row", **facts), "$text-muted")
+        yield Content.styled(t("wizard.row", **facts), MUTED)
         if isinstance(row, Rejected):
             yield Content.styled(f"{row.code}: {t(f'data.row-{row.code}')}", "$error")
         else:
@@ -420,4 +421,4 @@ def _place_line(place: Place, format: str | None, width: int) -> Content:
     name = one_line(place.word, 200)
     padding = " " * max(1, width - cell_len(name) + 2)
     beside = "" if place.is_folder else in_words(place.bytes)
-    return Content.assemble(name, padding, (beside.rjust(9), "$text-muted"), "  ", (format or "", "$success"))
+    return Content.assemble(name, padding, (beside.rjust(9), MUTED), "  ", (format or "", "$success"))

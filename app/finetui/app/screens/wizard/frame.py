@@ -20,6 +20,7 @@ from finetui.app.screens.wizard.model import ModelStep
 from finetui.app.screens.wizard.recipe import RecipeStep
 from finetui.app.screens.wizard.review import ReviewStep
 from finetui.app.screens.wizard.step import Step
+from finetui.app.themes import MUTED
 from finetui.app.widgets.lines import Lines
 from finetui.core.errors import Problem
 from finetui.core.messages import t
@@ -150,7 +151,7 @@ class Wizard(Room):
         parts: list[Content] = []
         for place, step in enumerate(STEPS):
             title = t(f"wizard.step-{step.NAME}")
-            style = "bold $accent" if place == self._at else "$success" if place < self._at else "$text-muted"
+            style = "bold $accent" if place == self._at else "$success" if place < self._at else MUTED
             sign = "✓ " if place < self._at else f"{place + 1} "
             part = Content.styled(sign + title, style)
             parts += [part if place >= self._at else part.stylize(f"@click=screen.go({place})"), Content("  ›  ")]

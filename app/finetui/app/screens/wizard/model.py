@@ -18,6 +18,7 @@ from textual.widgets import Input, OptionList
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
+from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import Facts, Row
 from finetui.app.widgets.printed import Printed
@@ -236,7 +237,7 @@ def _line(offer: ModelOffer, width: int) -> Content:
     name = set_cell_size(one_line(offer.reference), max(4, width))
     if offer.outline is None:
         return Content.assemble(
-            name, "  ", (t("wizard.model-unusable" if offer.problems else "wizard.model-made"), "$text-muted")
+            name, "  ", (t("wizard.model-unusable" if offer.problems else "wizard.model-made"), MUTED)
         )
     outline = offer.outline
     return Content.assemble(
@@ -244,7 +245,7 @@ def _line(offer: ModelOffer, width: int) -> Content:
         "  ",
         (model_size(outline.parameters).rjust(7), ""),
         "  ",
-        (f"{outline.dtype}  {one_line(outline.architecture, 40)}", "$text-muted"),
+        (f"{outline.dtype}  {one_line(outline.architecture, 40)}", MUTED),
     )
 
 

@@ -14,6 +14,7 @@ from textual.timer import Timer
 from textual.widgets import OptionList
 
 from finetui.app.screens.wizard.step import Step
+from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import bar
 from finetui.app.widgets.form import Field, Form
@@ -195,13 +196,13 @@ class RecipeStep(Step):
         if self._refused is not None:
             shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._refused.problems])
         elif self._plan is None:
-            shown.show([t("wizard.planning"), Content.styled(self._stage, "$text-muted")])
+            shown.show([t("wizard.planning"), Content.styled(self._stage, MUTED)])
         elif isinstance(self._plan, FinetuiError):
             shown.show([Content.styled(one_line(problem.message()), "$error") for problem in self._plan.problems[:3]])
         else:
             lines = list(_prediction(self._plan))
             about = [o.recipe.about() for o in offers if o.recipe.name == self.draft.recipe]
-            shown.show([*lines, *(Content.styled(one_line(text, 300), "$text-muted") for text in about)])
+            shown.show([*lines, *(Content.styled(one_line(text, 300), MUTED) for text in about)])
             self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
 
 
@@ -209,7 +210,7 @@ def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:
     title = offer.recipe.name.ljust(name)
     if offer.plan is None:
         why = offer.problems[0].message() if offer.problems else ""
-        return Content.assemble(("✗ ", "$error"), (title, "$text-muted"), "  ", (one_line(why), "$text-muted"))
+        return Content.assemble(("✗ ", "$error"), (title, MUTED), "  ", (one_line(why), MUTED))
     plan = offer.plan
     high, free = plan.prediction.band[1], plan.free_bytes
     sign = ("✓ ", "$success") if offer.fits else ("✗ ", "$error")
@@ -221,7 +222,7 @@ def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:
         "  ",
         meter,
         f" {gib(high):>9}",
-        (f"  {time:>7}  {one_line(offer.recipe.about(), 120)}", "$text-muted"),
+        (f"  {time:>7}  {one_line(offer.recipe.about(), 120)}", MUTED),
     )
 
 
@@ -238,9 +239,9 @@ def _prediction(plan: Plan) -> Iterator[Content | str]:
     time = "–" if plan.seconds is None else duration(plan.seconds)
     facts = {"time": time, "steps": plan.settled.saving.steps or 0, "disk": gib(plan.disk_bytes)}
     where = plan.settled.frame.device.name
-    yield Content.styled(t("wizard.takes-time", device=one_line(where), **facts), "$text-muted")
+    yield Content.styled(t("wizard.takes-time", device=one_line(where), **facts), MUTED)
     if plan.tokens is not None:
-        yield Content.assemble((lengths(plan.tokens), "$text-muted"), "  ", (_histogram(plan.tokens), "$primary"))
+        yield Content.assemble((lengths(plan.tokens), MUTED), "  ", (_histogram(plan.tokens), "$primary"))
 
 
 def _histogram(tokens: Tokens) -> str:

@@ -14,6 +14,7 @@ from textual.content import Content
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
+from finetui.app.themes import MUTED
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
 from finetui.cli.common import Output
@@ -117,7 +118,7 @@ class ReviewStep(Step):
         draft, plan = self.draft, self._plan
         self.query_one("#choices", Lines).show(list(_chosen(draft, None if isinstance(plan, FinetuiError) else plan)))
         lines = [t("wizard.commands"), *(one_line(words, PATH_LIMIT) for words in draft.launching())]
-        self.query_one("#commands", Lines).show([Content.styled(lines[0], "$text-muted"), *lines[1:]])
+        self.query_one("#commands", Lines).show([Content.styled(lines[0], MUTED), *lines[1:]])
         self.query_one("#plan", Printed).show(lambda console: _draw(console, plan, draft))
 
     def action_copy(self) -> None:
@@ -142,10 +143,10 @@ def _chosen(draft: Draft, plan: Plan | None) -> Iterator[Content]:
         ("recipe", draft.recipe),
         ("bundle", str(draft.out)),
     ):
-        yield Content.assemble((padded(t(f"wizard.label-{label}"), _LABEL), "$text-muted"), one_line(value, 400))
+        yield Content.assemble((padded(t(f"wizard.label-{label}"), _LABEL), MUTED), one_line(value, 400))
     for change in changes(draft, plan):
         yield Content.assemble(
-            (padded(t("wizard.label-changed"), _LABEL), "$text-muted"),
+            (padded(t("wizard.label-changed"), _LABEL), MUTED),
             f"{change.name}  {one_line(change.before, 60)} → ",
             (one_line(change.after, 60), "bold $accent"),
         )
