@@ -189,7 +189,7 @@ PLACES = {
         run,
         [
             ("", "000001-[INST]"),
-            (ENTER, "failed"),
+            (ENTER, "1 facts"),
             ("2", "step 5"),
             ("3", "last words"),
             ("u", "Go on with"),
@@ -199,7 +199,7 @@ PLACES = {
     ),
     "a run's failure": Place(broken_run, [("", "own"), (ENTER, "[INST]")]),
     "another run beside one": Place(
-        other_run, [("", "own"), (ENTER, "finished"), ("o", "[INST]"), (ENTER, "━━ 20260101")]
+        other_run, [("", "own"), (ENTER, "1 facts"), ("o", "[INST]"), (ENTER, "━━ 20260101")]
     ),
     "a chat with a run": Place(run, [("", "[INST]"), ("c", "[INST]")]),
     "keys": Place(keys, [("", "no action is called [INST]")]),

@@ -19,7 +19,7 @@ import pyte
 
 _NOT_KNOWN = re.compile(rb"\x1b\[(?:\?\d+\$p|[<>]\d*u)")
 """What the emulator does not know: it would draw the last letter."""
-_PATIENCE_S = 25.0
+_PATIENCE_S = 120.0
 """More than any of it takes, on a machine that is busy."""
 
 

@@ -26,6 +26,8 @@ from finetui.core.text import one_line
 _LIVE = frozenset({"queued", "starting", "running"})
 _STYLES = {"running": "$success", "starting": "$success", "failed": "$error", "interrupted": "$warning"}
 _AGAIN_S = 2.0
+_SHORTEST_NAME = 20
+"""Cells of a name that begins with a date and a time."""
 
 
 class Home(Room):
@@ -144,10 +146,12 @@ def _run_line(run: RunRow, width: int) -> Content:
 
     status = t(f"runs.status-{'running' if run.status == 'starting' else run.status}")
     figures = f"{run.step}/{run.steps}".rjust(11) + short_number(run.loss, ".4f").rjust(9)
-    room = max(12, width - 12 - cell_len(figures) - 16)
+    room = min(44, width - 12 - cell_len(figures) - 16)
     spark = sparkline(run.losses, 14)
+    if room < _SHORTEST_NAME:  # a run that cannot be told from another is worth no figures
+        room, figures, spark = max(12, width - 12), "", ""
     return Content.assemble(
-        set_cell_size(one_line(run.name), min(room, 44)),
+        set_cell_size(one_line(run.name), room),
         "  ",
         (set_cell_size(status, 10), _STYLES.get(run.status, MUTED)),
         figures,

@@ -53,7 +53,7 @@ class ReviewStep(Step):
     BINDINGS: ClassVar[list[BindingType]] = bindings("review")
     DEFAULT_CSS = """
     ReviewStep #whole { height: 1fr; padding: 0 1; }
-    ReviewStep #commands { padding: 0 1; text-wrap: wrap; margin-top: 1; }
+    ReviewStep #commands { padding: 0 1; text-wrap: wrap; text-overflow: fold; margin-top: 1; }
     """
 
     def __init__(self) -> None:
