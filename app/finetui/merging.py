@@ -21,6 +21,7 @@ from finetui.models.merge import Chat, merge
 from finetui.models.merged import Merged, Quantization
 from finetui.models.weights import ADAPTER
 from finetui.runs.folder import RunFolder, find_run
+from finetui.runs.outcome import standing
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _of_run(run: RunFolder) -> Subject:
     if run.holds_model():
         raise FinetuiError(Problem("merge.whole", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
     if not (run.output / ADAPTER).is_file():
-        raise FinetuiError(Problem("merge.no-output", {"run": run.name, "status": run.status()}), BAD_INPUT)
+        raise FinetuiError(Problem("merge.no-output", {"run": run.name, "status": standing(run).status}), BAD_INPUT)
     return _part_of(run, run.output, run.path / "merged", run.name)
 
 

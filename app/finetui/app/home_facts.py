@@ -113,19 +113,20 @@ def _run(folder: Path) -> RunRow:
     from finetui.core.overview import glimpse
     from finetui.runs.folder import RunFolder
     from finetui.runs.launch import adopt
-    from finetui.runs.outcome import finite
+    from finetui.runs.outcome import finite, standing
 
     run = RunFolder(folder)
     try:
         adopt(run)
         state = run.read()
+        status = standing(run, state).status
         steps = glimpse(run.events, "step", _POINTS)
         step = last(run.events, ["step"])
     except (FinetuiError, OSError):
         return RunRow(run.name, folder, "unreadable", 0, 0, None, ())
     losses = tuple(_number(each["loss"]) for each in steps)
     done, loss = (0, None) if step is None else (step.step or 0, finite(step["loss"]))
-    return RunRow(run.name, folder, run.status(state), done, state.steps_asked, loss, losses)
+    return RunRow(run.name, folder, status, done, state.steps_asked, loss, losses)
 
 
 def _number(value: object) -> float:

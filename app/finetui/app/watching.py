@@ -14,7 +14,7 @@ from finetui.core.events import Reader
 from finetui.core.messages import t
 from finetui.core.text import one_line, safe_text
 from finetui.runs.folder import RunFolder
-from finetui.runs.outcome import locked, problem, result
+from finetui.runs.outcome import locked, problem, result, standing
 from finetui.runs.review.history import History, Saved
 from finetui.runs.state import FAILED, FINISHED, INTERRUPTED, LIVE, STOPPED, RunState
 
@@ -69,7 +69,7 @@ class Watch:
         The first time only as much of its past is read as a picture needs. Raises FinetuiError where it is no run.
         """
         state = self.run.read()
-        status = self.run.status(state)  # asked before reading, so that nothing written last is missed
+        status = standing(self.run, state).status  # asked before reading, so that nothing written last is missed
         if self._lock is None:
             self._lock = locked(self.run)
             if self._is_long():

@@ -18,7 +18,7 @@ from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder, find_run, list_runs
 from finetui.runs.following import follow_log, wait_for_training
 from finetui.runs.launch import adopt, launch, prepare
-from finetui.runs.outcome import result
+from finetui.runs.outcome import result, standing
 from finetui.runs.queue import position
 from finetui.runs.replay import changed, compare, expected_of, summary
 from finetui.runs.slurm.job import submit
@@ -218,15 +218,15 @@ def _row(run: RunFolder) -> dict[str, Any]:
     try:
         adopt(run)
         state = run.read()
+        stands = standing(run, state)
         step = last(run.events, ["step"])
     except (FinetuiError, OSError):
         nothing = {"steps": 0, "steps_total": 0, "final_loss": None, "bundle": ""}
         return {"run": run.name, "status": _UNREADABLE, **nothing}
-    status = run.status(state)
     return {
         "run": run.name,
-        "status": RUNNING if status == STARTING else status,
-        "position": position(run, state) if status == QUEUED else None,
+        "status": RUNNING if stands.status == STARTING else stands.status,
+        "position": position(run, state) if stands.status == QUEUED else None,
         "kind": state.kind,
         "steps": 0 if step is None else step.step,
         "steps_total": state.steps_asked,
@@ -234,7 +234,7 @@ def _row(run: RunFolder) -> dict[str, Any]:
         "bundle": state.bundle,
         "started": state.started,
         "ended": state.ended,
-        "cause": state.cause if status == FAILED else None,
+        "cause": stands.cause,
         "folder": str(run.path),
     }
 

@@ -16,8 +16,9 @@ from typing import Any, Self
 from finetui.bundles.manifest import digest_of, render
 from finetui.core import events
 from finetui.core.errors import Problem
-from finetui.core.files import read_json, sha256_file
+from finetui.core.files import read_json
 from finetui.core.text import one_line
+from finetui.models.digests import digests
 from finetui.models.fetch.space import in_words
 from finetui.runs.folder import RunFolder
 from finetui.runs.lighter import lighter_setting
@@ -31,6 +32,8 @@ CAUSES = (*events.FAILURES, "killed", "no-record", "output-mismatch", "superviso
 SAVED_EXIT_CODE = 75
 """What launch.sh ends with where the training was asked to end from wherever, and can be resumed."""
 _LOG_TAIL_BYTES = 16_000
+_CLOCK_S = 0.1
+"""So much may the clock of a file be behind."""
 _EXCEPTION = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b.*)$")
 _KILLED = re.compile(r"Signal 9 \(SIGKILL\).*")
 _SAID = re.compile(r"^process (\d+) failed: ([a-z-]+): (.*)$", re.MULTILINE)
@@ -42,7 +45,7 @@ class Verdict:
     """How a run ended, and why where it failed."""
 
     status: str
-    """`finished`, `failed` or `stopped`."""
+    """`finished`, `failed` or `stopped`; of one that lives what it is."""
     cause: str | None = None
     """Stable code of the cause of a failure."""
     detail: str | None = None
@@ -78,9 +81,21 @@ def judge(run: RunFolder, state: RunState, exit_code: int | None, *, stop_asked:
         return Verdict(FINISHED)
     if record is None:
         return Verdict(FAILED, "no-record", last_words(run.log, state.log_from))
-    if differing := changed_outputs(run, record):
-        return Verdict(FAILED, "output-mismatch", ", ".join(differing))
-    return Verdict(FINISHED)
+    return _held_against(run, record)
+
+
+def standing(run: RunFolder, state: RunState | None = None) -> Verdict:
+    """How a run stands: as its state says, but failed where that is finished and the result is not what was saved.
+
+    Files that nobody has touched since the run ended are not read again: the supervisor has held them against the
+    record then.
+    """
+    state = state or run.read()
+    status = run.status(state)
+    if status != FINISHED or state.node_rank:
+        return Verdict(status, state.cause, state.detail)
+    record = read_record(run)
+    return Verdict(FAILED, "no-record") if record is None else _held_against(run, record, state.ended or 0.0)
 
 
 def _failure(run: RunFolder, state: RunState) -> events.Event | None:
@@ -122,25 +137,23 @@ def locked(run: RunFolder) -> dict[str, Any]:
     return lock if isinstance(lock, dict) else {}
 
 
-def changed_outputs(run: RunFolder, record: dict[str, Any]) -> list[str]:
-    """Names of output files that are missing or are not what the trainer saved; all of them where it names none."""
+def _held_against(run: RunFolder, record: dict[str, Any], since: float = 0.0) -> Verdict:
+    """Finished, or failed with the names of files that are missing or are not what the trainer saved.
+
+    Where it has saved none all of them are missing; what is older than `since` is taken as it is.
+    """
     outputs: dict[str, str] = record["outputs"]
-    if not outputs:
-        return [run.output.name]
-    return [name for name, digest in sorted(outputs.items()) if _digest(run.output / name) != digest]
+    differing = [name for name, digest in sorted(outputs.items()) if not _is_saved(run.output / name, digest, since)]
+    if outputs and not differing:
+        return Verdict(FINISHED)
+    return Verdict(FAILED, "output-mismatch", ", ".join(differing or [run.output.name]))
 
 
 def result(run: RunFolder) -> dict[str, Any]:
-    """The contract of `run`: how far the run is or how it ended, with figures from its files.
-
-    A run that says finished while its output is no longer what the trainer saved is reported as failed.
-    """
+    """The contract of `run`: how far the run is or how it ended, with figures from its files."""
     state = run.read()
-    status, cause, detail = run.status(state), state.cause, state.detail
-    record = read_record(run)
-    if status == FINISHED and not state.node_rank and (record is None or changed_outputs(run, record)):
-        status, cause = FAILED, "no-record" if record is None else "output-mismatch"
-        detail = ", ".join(changed_outputs(run, record)) if record else None
+    stands = standing(run, state)
+    status, record = stands.status, read_record(run)
     step = events.last(run.events, ["step"])
     last = {} if step is None else step.facts
     figures = record if record is not None and status == FINISHED else {}
@@ -159,8 +172,8 @@ def result(run: RunFolder) -> dict[str, Any]:
         "on_finish_exit": state.on_finish_exit,
         "steps_total": state.steps_asked,
         "seconds": finite(figures.get("seconds")),
-        "cause": cause,
-        "detail": detail,
+        "cause": stands.cause,
+        "detail": stands.detail,
         "folder": str(run.path),
         "bundle": state.bundle,
         "model": state.model,
@@ -243,8 +256,10 @@ def finite(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _digest(path: Path) -> str | None:
+def _is_saved(path: Path, digest: str, since: float) -> bool:
     try:
-        return sha256_file(path)
+        found = path.stat()
+        untouched = max(found.st_mtime, found.st_ctime) < since - _CLOCK_S
+        return path.is_file() and (untouched or digests([path])[path] == digest)
     except (OSError, ValueError):  # gone, unreadable, or under a name that no file can have
-        return None
+        return False

@@ -27,7 +27,7 @@ from finetui.runs import processes, queue
 from finetui.runs.after import check_then
 from finetui.runs.folder import RunFolder
 from finetui.runs.launch import FreeBytes, adopt, check_disk, check_unchanged, locked_model
-from finetui.runs.outcome import result
+from finetui.runs.outcome import standing
 from finetui.runs.state import FINISHED, LIVE, RunState
 
 LEFTOVERS_S = 30.0
@@ -95,10 +95,10 @@ def prepare_resume(
 
 
 def _check_ended(run: RunFolder, state: RunState) -> None:
-    status = run.status(state)
+    status = standing(run, state).status
     if status in LIVE:
         raise FinetuiError(Problem("resume.lives", {"run": run.name, "status": status}), BAD_INPUT)
-    if status == FINISHED and result(run)["status"] == FINISHED:
+    if status == FINISHED:
         raise FinetuiError(Problem("resume.finished", {"run": run.name, "output": str(run.output)}), BAD_INPUT)
 
 

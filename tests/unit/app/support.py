@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import os
@@ -101,7 +102,13 @@ def make_run(home: Path, name: str, steps: int = 0, *, total: int = 100, **chang
         started=1_700_000_000.0,
         status="finished",
     )
-    run.write(replace(state, **changes))  # type: ignore[arg-type]
+    state = replace(state, **changes)  # type: ignore[arg-type]
+    run.write(state)
+    if state.status == "finished":
+        run.output.mkdir()
+        (run.output / "adapter_model.safetensors").write_bytes(b"weights")
+        digest = hashlib.sha256(b"weights").hexdigest()
+        run.done.write_text(json.dumps({"outputs": {"adapter_model.safetensors": digest}}))
     if steps:
         write_events(run, [started(total), *(step(number, total) for number in range(1, steps + 1))])
     return run

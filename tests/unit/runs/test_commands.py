@@ -8,14 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from finetui.app.home_facts import last_runs
 from finetui.runs.folder import find_run, list_runs
 from finetui.runs.following import follow
 from finetui.runs.launch import start
-from finetui.runs.outcome import result
+from finetui.runs.outcome import result, standing
 from tests.unit.runs.conftest import GATED
 from tests.unit.runs.support import Terminal, finetui
 
@@ -151,6 +154,28 @@ def test_runs_lists_the_newest_first_and_survives_a_broken_one(make_bundle, home
     assert names[0] in table
 
 
+@pytest.mark.parametrize("gone", ["done.json", "output/adapter_model.safetensors", "output"])
+def test_a_result_that_is_gone_is_told_by_the_list_as_by_whoever_looks_closer(make_bundle, gone):
+    run = start(make_bundle().path)
+    list(follow(run))
+    (run.path / gone).rename(run.path / "elsewhere")
+
+    [row] = json.loads(finetui("runs", "--json").stdout)["runs"]
+    watched = json.loads(finetui("watch", run.name, "--json").stdout)
+    assert (row["status"], row["cause"]) == (watched["status"], watched["cause"])
+    assert (row["status"], last_runs()[0].status) == ("failed", "failed")
+    assert json.loads(finetui("runs", "--json", "--status", "finished").stdout)["runs"] == []
+
+
+def test_a_result_that_nobody_has_touched_is_not_read_again_by_the_list(make_bundle, monkeypatch):
+    run = start(make_bundle().path)
+    list(follow(run))
+    run.write(replace(run.read(), ended=time.time() + 60))
+    monkeypatch.setattr("finetui.runs.outcome.digests", lambda _: pytest.fail("read again"))
+
+    assert standing(run).status == "finished"
+
+
 def test_logs_show_hostile_text_harmlessly(make_bundle):
     finetui("run", make_bundle("print('\\x1b]52;c;aGk=\\x07<b>[red]hi')\nstarted()\n").path)
 
@@ -173,7 +198,7 @@ def test_a_run_that_has_ended_is_charged_no_further(make_bundle):
     run = start(make_bundle().path)
     list(follow(run))
     later = {
-        path: re.sub(r'"time": \d+', lambda said: f"{said[0][:-4]}0000", path.read_text())
+        path: re.sub(r'(?<="time": )\d+', lambda said: str(int(said[0]) - 9000), path.read_text())
         for path in (run.events, run.supervisor_events)
     }
     for path, text in later.items():
@@ -182,7 +207,7 @@ def test_a_run_that_has_ended_is_charged_no_further(make_bundle):
     screen = Terminal("watch", run.name)
     assert screen.exit_code() == 0
     assert "saving" in screen.text
-    assert "idle" not in screen.text
+    assert "2:30:" not in screen.text
     assert "left " not in screen.text
 
 

@@ -25,7 +25,7 @@ def ledger(history: History, now: float | None = None, gpus: int = 1, price: flo
     """The seconds of a run by kind, all of them together the time from its first event to its last, or to `now`.
 
     `now` is given for a run that lives, in seconds since 1970; `price` is that of one GPU for an hour. The time in
-    which no process of the run lived costs it nothing.
+    which no process of the run lived costs it nothing; less than half a second without a trainer is not worth a line.
     """
     seconds = history.spending.until(now)
     total = sum(seconds.values())
@@ -37,5 +37,5 @@ def ledger(history: History, now: float | None = None, gpus: int = 1, price: flo
             cost=None if price is None else (phase != AWAY) * seconds[phase] / 3600 * price * gpus,
         )
         for phase in PHASES
-        if seconds[phase] > 0 or phase not in (IDLE, AWAY)
+        if round(seconds[phase]) or phase not in (IDLE, AWAY)
     ]
