@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -256,17 +257,24 @@ def _started(run: RunFolder) -> float:
         return 0.0
 
 
-def _is_original(run: RunFolder) -> bool:
+def _launched(run: RunFolder) -> tuple[bool, float]:
+    """Whether it is no replay, and when it was started or resumed last."""
     try:
-        return run.read().kind == "run"
+        state = run.read()
     except FinetuiError:
-        return False
+        return False, 0.0
+    return state.kind == "run", state.resumed or state.started
+
+
+def _newest(runs: Sequence[RunFolder]) -> RunFolder:
+    return max(reversed(runs), key=_launched)
 
 
 def find_run(reference: str) -> RunFolder:
     """The run that a name, a unique prefix of one, a path or `last` means.
 
-    `last` passes over replays: they repeat a run, often only its first steps, and are not what one merges or talks to.
+    `last` was started or resumed last. It passes over replays, unless there is nothing else: they repeat a run, often
+    only its first steps, and are not what one merges or talks to.
 
     Raises FinetuiError (exit 3) where there is none, or more than one.
     """
@@ -278,7 +286,7 @@ def find_run(reference: str) -> RunFolder:
         raise FinetuiError(Problem("runs.not-a-run", {"path": reference}), BAD_INPUT)
     runs = list_runs()
     if reference == "last" and runs:
-        return next((run for run in reversed(runs) if _is_original(run)), runs[-1])
+        return _newest(runs)
     exact = [run for run in runs if run.name == reference]
     matches = exact or [run for run in runs if reference and run.name.startswith(reference)]
     if len(matches) == 1:
@@ -290,5 +298,5 @@ def find_run(reference: str) -> RunFolder:
     if as_path.exists():
         return as_path
     code = "runs.no-runs" if not runs else "runs.no-such-run"
-    facts = {"reference": reference, "last": runs[-1].name if runs else ""}
+    facts = {"reference": reference, "last": _newest(runs).name if runs else ""}
     raise FinetuiError(Problem(code, facts), BAD_INPUT)

@@ -83,6 +83,7 @@ def prepare_resume(
             python=interpreter,
             gpus=gpus or state.gpus,
             resumes=True,
+            resumed=time.time(),
             changes=canonical_json(changed) if changed else "",
             then=follows,
             on_finish=on_finish,

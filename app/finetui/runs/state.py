@@ -38,6 +38,8 @@ class RunState:
     """Optimizer steps of the whole run."""
     started: float
     """When it was started, in seconds since 1970."""
+    resumed: float | None = None
+    """When it was last resumed; None for never."""
     kind: str = "run"
     """`run` or `replay`."""
     status: str = STARTING

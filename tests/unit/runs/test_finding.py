@@ -200,3 +200,13 @@ def test_last_passes_over_replays_unless_there_is_nothing_else(home):
     assert find_run("last") == replay
     original = make_run("20260101-000001-tiny", home)
     assert find_run("last") == original
+
+
+def test_last_is_the_run_that_was_started_or_resumed_last(home):
+    first = make_run("20260101-000001-tiny", home, resumed=3.0)
+    make_run("20260101-000002-tiny", home)
+    make_run("20260101-000004-tiny", home, kind="replay")
+
+    assert find_run("last") == first
+    with pytest.raises(FinetuiError, match="no run nowhere"):
+        find_run("nowhere")
