@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import pty
@@ -10,8 +11,10 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.runs.processes import descendants
+from tests.unit.app.window import Emulator
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _PASSED_ON = ("FINETUI_HOME", "FINETUI_MODELS", "LANG", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "PYTHONPATH")
@@ -45,7 +49,9 @@ class Login:
         if self.pid == 0:
             os.environ["TERM"] = "xterm-256color"
             os.execvp(command[0], command)
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.text = ""
+        self._emulator = Emulator()
 
     def read_until(self, words: str, seconds: float = 120) -> None:
         """Read what is shown until these words stand there; fail where the login ends, or goes on, without them."""
@@ -54,9 +60,22 @@ class Login:
             there, _, _ = select.select([self._screen], [], [], max(0, deadline - time.monotonic()))
             assert there, f"{words!r} never came:\n{self.text}"
             try:
-                self.text += os.read(self._screen, 4096).decode("utf-8", "replace")
+                self._take(os.read(self._screen, 4096))
             except OSError as error:  # how Linux says that nobody is at the other end
                 raise AssertionError(f"{words!r} never came:\n{self.text}") from error
+
+    def see(self, *words: str, seconds: float = 300) -> str:
+        """Read until all of these words stand in the picture that a terminal makes of it, and give that."""
+        deadline = time.monotonic() + seconds
+        while not all(word in self._emulator.text for word in words):
+            there, _, _ = select.select([self._screen], [], [], max(0, deadline - time.monotonic()))
+            assert there, f"{words!r} never came:\n{self._emulator.text}"
+            self._take(os.read(self._screen, 4096))
+        return self._emulator.text
+
+    def _take(self, more: bytes) -> None:
+        self.text += more.decode("utf-8", "replace")
+        self._emulator.feed(more)
 
     def type(self, keys: str) -> None:
         """Press keys."""

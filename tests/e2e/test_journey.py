@@ -17,7 +17,7 @@ from finetui.runs import processes
 from finetui.runs.folder import list_runs
 from finetui.runs.outcome import result
 from tests.e2e.conftest import FACTS
-from tests.e2e.loopback import SSHD, Sshd, sshd
+from tests.e2e.loopback import SSHD, Login, Sshd, sshd
 from tests.e2e.tmux import tmux
 from tests.unit.runs.support import has_step, wait_until
 
@@ -78,8 +78,7 @@ def test_from_home_to_a_chat_with_what_was_trained(desk: Path, home: Path, term:
         app.until("monitor")
         picture("monitor", app.until("finished"))
         app.resize(*LOW)
-        app.until("finished", "monitor")
-        picture("monitor, small", app.shown())
+        picture("monitor, small", app.until("finished", "monitor", "Esc back"))
         app.resize(*ROOMY)
         app.until("c chat")
         app.keys("c")
@@ -115,44 +114,33 @@ def cut(server: Sshd) -> None:
 @pytest.mark.skipif(not Path(SSHD).exists(), reason="there is no sshd on this machine")
 def test_a_line_that_is_cut_costs_neither_the_draft_nor_the_run(desk: Path, server: Sshd) -> None:
     login = server.login()
-    login.read_until("n new")
-    login.type("n")
-    login.read_until("Data")
-    login.type(str(desk / "chats.jsonl"))
-    login.type("\r")
-    login.read_until("usable")
-    login.type("\r")
-    login.read_until("demo")
+    go(login, ("", "No run yet"), ("n", "1 Data"), (str(desk / "chats.jsonl"), "desk/chats.jso…"), ("\r", "6 usable"))
+    go(login, ("\r", "LlamaForCausalLM"))
     cut(server)
     login.end()
 
     login = server.login()
-    login.read_until("n new")
-    login.type("n")
-    login.read_until("A draft is waiting")
-    login.type("\r")
-    login.read_until("LlamaForCausalLM")
-    login.type("\r")
-    login.read_until("cpu-demo")
-    login.type("\r")
-    login.read_until("finetui lock")
-    login.type("\r")
-    login.read_until("bundle")
-    login.type("\r")
-    login.read_until("smoothed")
+    go(login, ("", "No run yet"), ("n", "A draft is waiting"), ("\r", "LlamaForCausalLM"), ("\r", "✓ Model"))
+    go(login, ("", "cpu-demo"), ("\r", "finetui lock"), ("\r", "✓ Review"), ("\r", "1 facts"))
     (run,) = list_runs()
     wait_until(lambda: has_step(run, 1), "the first step", 300)
+    picture("before the cut", login.see("running", "step"))
     trainers = processes.trainers(run.path)
     cut(server)
     login.end()
     assert processes.trainers(run.path) == trainers != []
 
     login = server.login()
-    login.read_until(run.name)
-    login.type("\r")
-    login.read_until("smoothed")
-    wait_until(run.is_over, "the end of the run", 600)
-    login.read_until("finished")
+    go(login, ("", run.name[:20]), ("\r", "1 facts"))
+    picture("attached again", login.see("step", "4 of 4"))
+    picture("the end", login.see("finished", "the result is in"))
     login.type("\x1b[21~")
     assert login.end() == 0
     assert result(run)["status"] == "finished"
+
+
+def go(login: Login, *way: tuple[str, str]) -> None:
+    """Press keys, each followed by what is seen then."""
+    for keys, words in way:
+        login.type(keys)
+        login.see(words)

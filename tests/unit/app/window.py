@@ -23,13 +23,33 @@ _PATIENCE_S = 120.0
 """More than any of it takes, on a machine that is busy."""
 
 
+class Emulator:
+    """What a terminal makes of bytes."""
+
+    def __init__(self, rows: int = 24, columns: int = 80) -> None:
+        self._picture = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._picture)
+
+    def feed(self, more: bytes) -> None:
+        """Take these bytes."""
+        self._stream.feed(_NOT_KNOWN.sub(b"", more))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Another size."""
+        self._picture.resize(rows, columns)
+
+    @property
+    def text(self) -> str:
+        """What a person sees."""
+        return "\n".join(line.rstrip() for line in self._picture.display)
+
+
 class Window:
     """finetui in a terminal of its own."""
 
     def __init__(self, *arguments: str, rows: int = 24, columns: int = 80, **environment: str) -> None:
         self.bytes = b""
-        self._picture = pyte.Screen(columns, rows)
-        self._emulator = pyte.ByteStream(self._picture)
+        self._emulator = Emulator(rows, columns)
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             command = [sys.executable, "-m", "finetui", *arguments]
@@ -39,11 +59,11 @@ class Window:
     @property
     def text(self) -> str:
         """What a person sees."""
-        return "\n".join(line.rstrip() for line in self._picture.display)
+        return self._emulator.text
 
     def resize(self, rows: int, columns: int) -> None:
         """Pull at the window's corner."""
-        self._picture.resize(rows, columns)
+        self._emulator.resize(rows, columns)
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def read_until(self, *words: str) -> None:
@@ -56,7 +76,7 @@ class Window:
 
     def _take(self, more: bytes) -> None:
         self.bytes += more
-        self._emulator.feed(_NOT_KNOWN.sub(b"", more))
+        self._emulator.feed(more)
 
     def type(self, keys: bytes | str) -> None:
         """Press keys."""
