@@ -54,5 +54,13 @@ def test_a_full_disk_behind_stdout_is_said_without_a_traceback(words: str, tmp_p
     assert "error:" in done.stderr
 
 
+@pytest.mark.parametrize("flags", ["", "--json", "--lang zh"])
+def test_a_full_disk_behind_stdout_names_stdout(flags: str, tmp_path: Path) -> None:
+    done = shell(f"finetui recipes {flags} >/dev/full", tmp_path)
+    assert done.returncode == 5
+    assert ("标准输出" if "zh" in flags else "standard output") in done.stderr
+    assert "–" not in done.stderr
+
+
 def test_json_still_comes_whole_where_stderr_is_closed(tmp_path: Path) -> None:
     assert json.loads(shell("finetui runs --json 2>&-", tmp_path).stdout) == {"runs": []}

@@ -39,6 +39,8 @@ def export_command(
     file = out or Path(f"{found.name}{TARGETS[target]}")
     if file.exists():
         raise FinetuiError(Problem("export.exists", {}, str(file)), BAD_INPUT)
+    if not file.parent.is_dir():
+        raise FinetuiError(Problem("export.no-folder", {"folder": str(file.parent)}, str(file)), BAD_INPUT)
     slurm = target == "slurm"
     text = _slurm(found, folder, python, nodes) if slurm else skypilot.render(found, folder, nodes=nodes)
     with replacing(file, "w") as stream:

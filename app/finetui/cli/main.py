@@ -244,12 +244,24 @@ def _options(context: click.Context | None) -> list[str]:
 
 
 def _system_problem(error: OSError) -> Problem:
-    code = "cli.disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cli.system"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full and error.filename is None and not _takes_a_line(sys.stdout):
+        return Problem("cli.stdout-full")
+    code = "cli.disk-full" if full else "cli.system"
     file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else "–"
     there = Path(file)
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
     return Problem(code, {"error": error.strerror or str(error), "there": str(there)}, file)
+
+
+def _takes_a_line(stream: IO[str]) -> bool:
+    """Whether a stream takes more: an error of writing to it names no file, and what was written is forgotten."""
+    try:
+        print(file=stream, flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def _crash_problem(error: Exception) -> Problem:

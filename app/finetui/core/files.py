@@ -41,12 +41,12 @@ def sha256_json(value: object) -> str:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an OSError that names no file, as that of a full disk does, name this one."""
+def naming(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Let an OSError that names no file, as that of a full disk does, or only its `part`, name this one."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or error.filename == str(part):
             error.filename = str(path)
         raise
 
@@ -61,13 +61,15 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     part = path.with_name(f"{path.name}.part")
     try:
         encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
-        with naming(part), part.open(mode, encoding=encoding, errors=errors) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
+        with naming(path, part):
+            with part.open(mode, encoding=encoding, errors=errors) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):
+            part.unlink(missing_ok=True)
         raise
 
 

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from finetui.bundles.folder import Bundle
-from finetui.core.errors import USAGE, FinetuiError
+from finetui.cli.main import run
+from finetui.core.errors import BAD_INPUT, USAGE, FinetuiError
+from finetui.core.files import write_text
 from finetui.runs import skypilot
 from finetui.runs.slurm.script import Job, render
 from finetui.runs.slurm.site import Site
@@ -140,3 +142,22 @@ def test_skypilot_takes_the_task(tmp_path: Path) -> None:
         said = subprocess.run([python, "-c", check, str(path)], capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stderr
         assert said.stdout.startswith("2 ")
+
+
+@pytest.mark.parametrize("target", ["slurm", "skypilot"])
+def test_a_folder_that_is_not_there_is_named_with_the_command_that_makes_it(
+    make_bundle: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    out = tmp_path / "no such/x.yaml"
+    assert run(["export", str(make_bundle().path), "--to", target, "--out", str(out)]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"mkdir -p '{out.parent}'" in said
+    assert ".part" not in said
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "no/x", tmp_path / "file/x"):
+        with pytest.raises(OSError, match="x") as error:
+            write_text(out, "")
+        assert error.value.filename == str(out)
