@@ -306,6 +306,64 @@ def test_pictures_are_the_same_for_the_same_run(tmp_path: Path) -> None:
     assert (tmp_path / "a/loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def font(tmp_path: Path) -> Iterator[Path]:
+    """A font that is on this machine for as long as the test, and has nothing but 测试, each as a square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib import font_manager
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 800), (800, 800), (800, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "a", "b"])
+    builder.setupCharacterMap({ord("测"): "a", ord("试"): "b"})
+    builder.setupGlyf(dict.fromkeys((".notdef", "a", "b"), square))
+    builder.setupHorizontalMetrics(dict.fromkeys((".notdef", "a", "b"), (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Two Squares", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    path = tmp_path / "two-squares.ttf"
+    builder.save(path)
+    before = list(font_manager.fontManager.ttflist)
+    font_manager.fontManager.addfont(path)
+    yield path
+    font_manager.fontManager.ttflist[:] = before
+
+
+def _drawn(title: str, folder: Path) -> tuple[bytes, str]:
+    folder.mkdir()
+    draw(_history(*_falling(50)), title, folder)
+    return (folder / "loss.png").read_bytes(), (folder / "loss.svg").read_text()
+
+
+def test_a_title_that_no_font_here_draws_is_whole_in_the_svg_and_shorter_in_the_png(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import font_manager
+
+    plain = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", plain)
+    png, svg = _drawn("20261122-101010-测试", tmp_path / "a")
+    assert png == _drawn("20261122-101010", tmp_path / "b")[0]
+    assert ">20261122-101010-测试<" in svg
+    assert _drawn("测试", tmp_path / "c")[0] == _drawn("", tmp_path / "d")[0]
+    assert not recwarn.list
+
+
+@pytest.mark.usefixtures("font")
+def test_a_title_is_drawn_by_a_font_that_has_it(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    png, svg = _drawn("20261122-101010-测试", tmp_path / "a")
+    assert png != _drawn("20261122-101010", tmp_path / "b")[0]
+    assert ">20261122-101010-测试<" in svg
+    assert not recwarn.list
+
+
 def test_the_report_tells_of_a_run_that_failed(failed_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["report", str(failed_run.path)])
     assert main() == 0

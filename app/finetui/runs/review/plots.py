@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,26 +17,59 @@ if TYPE_CHECKING:
 _MOST_POINTS = 2000
 """More than a picture has columns."""
 _SIZE = (8.0, 4.5)
+_FONT = "DejaVu Sans"
+"""Comes with matplotlib."""
+_BOXES = ("Last Resort", "Last Resort High-Efficiency")
+"""Fonts that have a box for everything."""
 
 
 def draw(history: History, title: str, folder: Path) -> list[Path]:
     """Write `loss.svg` and `loss.png`, nothing where there was no step; in English, since servers have few fonts.
 
+    The title is there as far as it can be drawn; a browser, which shows the SVG, has fonts of its own.
     Raises OSError where they cannot be written.
     """
     if not len(history):
         return []
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of its cache, which is nobody's concern
     import matplotlib as mpl
 
-    figure = _figure(history, title)
+    title = one_line(title)
+    figure = _figure(history)
     written = [folder / "loss.svg", folder / "loss.png"]
-    with mpl.rc_context({"svg.hashsalt": "finetui", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "finetui", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what no font here can draw
+        _entitle(figure, title)
         figure.savefig(written[0], format="svg", metadata={"Date": None})
+        _entitle(figure, *_drawable(title))
         figure.savefig(written[1], format="png", dpi=120)
     return written
 
 
-def _figure(history: History, title: str) -> Figure:
+def _entitle(figure: Figure, title: str, fonts: Sequence[str] = (_FONT,)) -> None:
+    figure.axes[0].set_title(title.replace("$", r"\$"), fontsize=10, fontfamily=list(fonts))
+
+
+def _drawable(title: str) -> tuple[str, list[str]]:
+    """The title and fonts of this machine that draw it together; where there are none, without what they cannot."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    def lacks(file: str) -> set[str]:
+        try:
+            font = get_font(file)
+        except (OSError, RuntimeError):  # gone, or none that can be read
+            return set(title)
+        return {letter for letter in title if not font.get_char_index(ord(letter))}
+
+    if not (lacking := lacks(findfont(FontProperties(family=_FONT)))):
+        return title, [_FONT]
+    for font in fontManager.ttflist:
+        if font.name not in _BOXES and not lacking & lacks(font.fname):
+            return title, [_FONT, font.name]
+    return "".join(letter for letter in title if letter not in lacking).strip("-"), [_FONT]
+
+
+def _figure(history: History) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained")
@@ -51,7 +86,6 @@ def _figure(history: History, title: str) -> Figure:
         axes.axvline(history.best.step, color="C2", linestyle=":", label="best checkpoint")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss, nats a trained token")
-    axes.set_title(one_line(title).replace("$", r"\$"), fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
