@@ -64,7 +64,7 @@ class Login:
             except OSError as error:  # how Linux says that nobody is at the other end
                 raise AssertionError(f"{words!r} never came:\n{self.text}") from error
 
-    def see(self, *words: str, seconds: float = 300) -> str:
+    def see(self, *words: str, seconds: float = 180) -> str:
         """Read until all of these words stand in the picture that a terminal makes of it, and give that."""
         deadline = time.monotonic() + seconds
         while not all(word in self._emulator.text for word in words):

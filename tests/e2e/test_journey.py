@@ -114,7 +114,7 @@ def cut(server: Sshd) -> None:
 @pytest.mark.skipif(not Path(SSHD).exists(), reason="there is no sshd on this machine")
 def test_a_line_that_is_cut_costs_neither_the_draft_nor_the_run(desk: Path, server: Sshd) -> None:
     login = server.login()
-    go(login, ("", "No run yet"), ("n", "1 Data"), (str(desk / "chats.jsonl"), "desk/chats.jso…"), ("\r", "6 usable"))
+    go(login, ("", "No run yet"), ("n", "1 Data"), (str(desk / "chats.jsonl"), " messages"), ("\r", "6 usable"))
     go(login, ("\r", "LlamaForCausalLM"))
     cut(server)
     login.end()
