@@ -143,7 +143,7 @@ def _gpu(gpu: Mapping[str, Any]) -> str:
         memory = f"{gib(gpu['memory_bytes'])} / {gib(gpu['total_bytes'])}"
     slowed = t("watch.throttled") if gpu.get("throttled") else None
     parts = [known("use_percent", "%"), memory, known("temperature_c", "°C"), known("power_w", "W"), slowed]
-    return f"{gpu['index']}  " + " · ".join(part for part in parts if part)
+    return f"{gpu['index']}  " + (" · ".join(part for part in parts if part) or t("watch.gpu-silent"))
 
 
 def _machine(sample: Mapping[str, Any]) -> str:

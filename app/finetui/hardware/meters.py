@@ -8,6 +8,8 @@ from typing import Any
 
 from finetui.hardware.health import ailments
 
+_METERS = ("use_percent", "memory_bytes", "total_bytes", "temperature_c", "power_w")
+
 
 class GpuMeters:
     """Reads cards again and again, with the driver's library open between."""
@@ -21,7 +23,8 @@ class GpuMeters:
     def read(self) -> list[dict[str, Any]]:
         """For each card `index`, `use_percent`, `memory_bytes`, `total_bytes`, `temperature_c`, `power_w`, `throttled`.
 
-        Empty without cards or a driver that answers; a driver that is reloaded meanwhile is found again.
+        Of a card that has fallen off the bus all but the number is null. Empty without cards or a driver that answers;
+        a driver that is reloaded meanwhile is found again.
         """
         if not self._indices:
             return []
@@ -29,10 +32,13 @@ class GpuMeters:
             if not self._open:
                 self._nvml.nvmlInit()
                 self._open = True
-            return [self._card(index) for index in self._indices]
         except self._nvml.NVMLError:
+            return []
+        cards = {index: self._ask(self._nvml.nvmlDeviceGetHandleByIndex, index) for index in self._indices}
+        if not any(handle is not None for handle in cards.values()):
             self.close()
             return []
+        return [self._card(index, handle) for index, handle in cards.items()]
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -41,9 +47,10 @@ class GpuMeters:
             with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlShutdown()
 
-    def _card(self, index: int) -> dict[str, Any]:
+    def _card(self, index: int, handle: Any) -> dict[str, Any]:
         nvml = self._nvml
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        if handle is None:
+            return {"index": index, **dict.fromkeys(_METERS), "throttled": False}
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
         use = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         power = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from finetui.hardware.meters import GpuMeters
-from tests.unit.hardware.nvml import A100, GIB, RTX3090, FakeNvml, NVMLError_DriverNotLoaded, Refused
+from tests.unit.hardware.nvml import A100, GIB, RTX3090, Card, FakeNvml, NVMLError_DriverNotLoaded, Refused
 
 pytestmark = pytest.mark.unit
 
@@ -49,4 +49,21 @@ def test_a_driver_that_fell_is_found_again() -> None:
     assert meters.read() == []
     nvml.refused.clear()
     assert [card["index"] for card in meters.read()] == [0]
+    assert nvml.open == 1
+
+
+def test_a_card_that_vanishes_leaves_the_others_their_meters(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml([RTX3090, A100])
+    meters = GpuMeters(nvml, [0, 1])
+    assert [card["use_percent"] for card in meters.read()] == [87, 87]
+
+    def handle(index: int) -> Card:
+        if index == 1:
+            raise Refused("GPU is lost")
+        return nvml.cards[index]
+
+    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByIndex", handle)
+    first, second = meters.read()
+    assert (first["use_percent"], second["index"]) == (87, 1)
+    assert {second[name] for name in ("use_percent", "memory_bytes", "temperature_c", "power_w")} == {None}
     assert nvml.open == 1

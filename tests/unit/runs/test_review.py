@@ -269,7 +269,8 @@ def test_a_run_at_a_glance_says_everything_in_80_columns(capsys: pytest.CaptureF
     history.take([_event("evaluation", 300.0 + step, step, loss=1 + step / 100) for step in (20, 40, 60)])
     history.take([_event("checkpoint", 400.0, 20, path="checkpoints/checkpoint-20")])
     gpu = {"index": 0, "use_percent": 97, "memory_bytes": 21 << 30, "total_bytes": 24 << 30, "temperature_c": 81}
-    gpus = [{**gpu, "power_w": None, "throttled": True}]
+    gone = {**dict.fromkeys(gpu), "index": 1, "power_w": None, "throttled": False}
+    gpus = [{**gpu, "power_w": None, "throttled": True}, gone]
     facts = {"resident_bytes": 2**30, "ram_free_bytes": 2**33, "cpu_percent": 150, "disk_free_bytes": 2**35}
     history.take([_event("sample", 401.0, None, **facts, gpus=gpus)])
     lock = {"predicted": {"peak_bytes": 2**31, "band": [2**30, 2**32]}}
@@ -281,6 +282,7 @@ def test_a_run_at_a_glance_says_everything_in_80_columns(capsys: pytest.CaptureF
     for words in ("2.0 GiB predicted (1.0 GiB to 4.0 GiB)", "by the last 20 steps", "97 % · 21.0 GiB / 24.0 GiB"):
         assert words in shown
     assert "throttled" in shown
+    assert "1  does not answer" in shown
     assert "evaluation rises since step 20" in " ".join(shown.split())
 
 
