@@ -62,7 +62,7 @@ def test_what_lock_refuses_is_told_and_the_draft_stays(
     spoilt = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": ""}]
     rows = [{"messages": each} for each in [*[turns] * 8, spoilt]]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shown = play(FinetuiApp(), "n", *"chats.jsonl", *KEYS[1:])
+    shown = play(FinetuiApp(), "n", *"chats.jsonl", *KEYS[1:], "enter")
     assert "Train without them" in shown
     assert list_runs() == []
     assert newest() is not None

@@ -126,7 +126,7 @@ class Lines:
 
 
 def lines_typed(*, edited: bool) -> Iterator[str]:
-    """Lines from the keyboard, or from a pipe. Ctrl+C at the prompt gives a fresh line.
+    """Lines from the keyboard, or from a pipe. Ctrl+C at the prompt gives a fresh line, and is nothing between prompts.
 
     `edited` gives history and editing, for which the cursor is moved.
     """
@@ -136,14 +136,30 @@ def lines_typed(*, edited: bool) -> Iterator[str]:
     if edited:
         import readline  # noqa: F401 (its import gives input() editing and history)
 
-    while True:
-        try:
-            yield input(t("chat.you"))
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-        except EOFError:
-            print(file=sys.stderr)
-            return
+    at_prompt = False
+
+    def heard(*_: object) -> None:
+        nonlocal at_prompt
+        if at_prompt:
+            at_prompt = False
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        while True:
+            try:
+                at_prompt = True
+                line = input(t("chat.you"))
+                at_prompt = False
+            except KeyboardInterrupt:
+                print(file=sys.stderr)
+            except EOFError:
+                print(file=sys.stderr)
+                return
+            else:
+                yield line
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
