@@ -49,11 +49,13 @@ def test_without_bitsandbytes_nothing_starts_and_the_mending_command_is_named(
     assert not (shell.root / "x.bundle").exists()
 
 
+@pytest.mark.soak
 def test_a_replay_reproduces_the_run_bit_for_bit(shell: Shell, bundle: Path, finished: dict[str, Any]) -> None:
     replay = shell("replay", str(bundle), "--steps", "2")
     assert (replay["reproduced"], replay["kind"]) == (True, "exact")
 
 
+@pytest.mark.soak
 def test_merged_into_the_original_and_asked(shell: Shell, finished: dict[str, Any]) -> None:
     merged = shell("merge", finished["run"], "--out", "unpacked")
     assert merged["loads_offline"] is True

@@ -46,7 +46,7 @@ def test_a_merge_is_good_when_it_lost_less_than_a_tenth_of_what_the_adapter_chan
     assert merged.is_good is good
 
 
-@pytest.fixture(params=["float32", "bfloat16", "float16"])
+@pytest.fixture(params=["float32", "bfloat16", pytest.param("float16", marks=pytest.mark.soak)])
 def base(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> Path:
     """The tiny model in one dtype."""
     return copy_as(tiny_model, tmp_path / "base", getattr(torch, request.param))

@@ -239,7 +239,7 @@ def stop_at_step(trainee: Trainee, out: Path, step: int, number: int = signal.SI
     assert process.returncode == 75
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.soak)])
 def test_a_stopped_training_goes_on_from_its_last_step(trainee: Trainee, tmp_path: Path, number: int) -> None:
     trainee.set(num_train_epochs=40, save_steps=1000)
     expected = whole(trainee, tmp_path / "whole")

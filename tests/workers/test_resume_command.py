@@ -54,6 +54,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one_and_its_replay_is_exact(make_bund
     assert resume(run)[0] == 3, "a finished run has nothing left to do"
 
 
+@pytest.mark.soak
 def test_a_killed_run_goes_on_with_less_memory_and_its_replay_is_equivalent(make_bundle):  # noqa: F811
     bundle = make_bundle("num_train_epochs=30", "save_steps=5")
     run = start(bundle)

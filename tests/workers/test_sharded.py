@@ -77,7 +77,7 @@ def test_goes_on_from_shares(tmp_path: Path, tiny_model: Path, method: str) -> N
     assert results(broken).read_bytes() == results(straight).read_bytes()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.soak), "bfloat16"])
 def test_packed_weights_shared_out(tmp_path: Path, tiny_model: Path, dtype: str) -> None:
     pytest.importorskip("bitsandbytes")
     trainee = make_trainee(tmp_path / "bundle", tiny_model, ROWS)

@@ -62,6 +62,7 @@ def test_two_steps_are_measured_and_the_next_plan_knows(tiny_model: Path, tmp_pa
     assert plan(tiny_model, *asked, "--set", "r=4")["tried"] is None
 
 
+@pytest.mark.soak
 def test_packed_weights_full_fine_tuning_and_two_processes_are_tried_as_they_are_trained(tiny_model: Path) -> None:
     short = ("--set", "max_length=64", "--try")
     for more in (
