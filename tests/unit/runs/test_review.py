@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shlex
 import sys
 import time
@@ -86,6 +87,36 @@ def test_a_flat_curve_is_laid_to_template_or_mask() -> None:
     assert finding.code == "flat"
     assert "template or mask" in finding.text("en")
     assert "模板或掩码" in finding.text("zh")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_flat_curve_is_flat_however_it_scatters_and_a_falling_one_is_not(seed: int) -> None:
+    noise = random.Random(seed)
+    flat = [_step(step, 1.4 + noise.gauss(0, 0.1)) for step in range(1, 200)]
+    falling = [_step(step, 1.5 - 0.2 * step / 300 + noise.gauss(0, 0.3)) for step in range(1, 300)]
+    assert (_codes(_history(*flat)), _codes(_history(*falling))) == (["flat"], [])
+
+
+def test_a_loss_of_nothing_has_been_learnt_and_lacks_no_gradient() -> None:
+    assert _codes(_history(*(_step(step, 0.0, grad_norm=0.0) for step in range(1, 60)))) == ["by-heart"]
+
+
+def test_what_goes_wrong_with_a_resume_is_laid_to_it() -> None:
+    higher = [_step(step, 0.9, 180.0 + step) for step in range(61, 80)]
+    found = _codes(_history(*_falling(60), _started(170.0, resumed_from=60), *higher))
+    assert found[0] == "higher-since-resume"
+    assert "spikes" not in found
+    again = [_step(step, 0.55, 180.0 + step) for step in range(61, 80)]
+    assert _codes(_history(*_falling(60), _started(170.0, resumed_from=60), *again)) == []
+
+
+@pytest.mark.parametrize("loss", [None, 0.0, 1e30, -1.0])
+@pytest.mark.parametrize("count", [1, 2, 25, 100])
+def test_no_curve_is_too_odd_to_be_looked_at(loss: float | None, count: int) -> None:
+    events = [_step(step, loss, grad_norm=loss, tokens_per_second=0.0, epoch=0.0) for step in range(1, count + 1)]
+    evaluations = [_event("evaluation", 900.0 + step, step, loss=loss) for step in range(1, count + 1)]
+    for history in (_history(*events), _history(*evaluations), _history(*events, *evaluations)):
+        assert all(found.text("en") and found.text("zh") for found in findings(history))
 
 
 def test_too_few_steps_say_nothing() -> None:

@@ -16,6 +16,8 @@ _ENOUGH = 30
 """Steps without which a curve says nothing."""
 _FLAT = 0.02
 """Share of the base's loss that a training which learns has lost by then."""
+_NOISY = 0.05
+"""Share of the base's loss beyond which a fall is one, however much the losses scatter."""
 _UNKNOWN_TEXT = 6.0
 """A base model meets its own template and a language that it knows with less than this, in nats a token; a vocabulary
 of 50 000 guessed at random gives 10.8."""
@@ -25,6 +27,8 @@ _RISEN = 0.01
 """Share by which an evaluation has to stand above the lowest one, more than its noise from step to step."""
 _DIVERGED = 1.3
 """Times the lowest smoothed loss."""
+_HIGHER = 0.2
+"""Share by which the loss stands higher after a resume than before, more than rows differ."""
 _SPIKE = 8.0
 """Spreads above the smoothed loss."""
 _BURST = 20.0
@@ -58,7 +62,7 @@ def findings(history: History) -> list[Finding]:
 
 def _no_gradient(history: History) -> Iterator[Finding]:
     norms = history.norms[-_WINDOW:]
-    if len(norms) >= 3 and all(norm == 0 for norm in norms):
+    if len(norms) >= 3 and all(norm == 0 for norm in norms) and not history.losses[-1] < _BY_HEART:
         yield Finding("no-gradient", {"steps": len(norms)})
 
 
@@ -72,9 +76,10 @@ def _flat(history: History) -> Iterator[Finding]:
     if len(losses) < _ENOUGH:
         return
     late = losses[-len(losses) // 3 :]
-    first, last = statistics.fmean(losses[: max(5, len(losses) // 10)]), statistics.fmean(late)
-    noise = 2 * _spread(late) / math.sqrt(len(late))
-    if abs(first - last) < max(_FLAT * first, noise) and last > _BY_HEART:
+    early = losses[: max(5, len(losses) // 10)]
+    first, last = statistics.fmean(early), statistics.fmean(late)
+    noise = 2 * math.hypot(*(_spread(some) / math.sqrt(len(some)) for some in (early, late)))
+    if abs(first - last) < max(_FLAT * first, min(noise, _NOISY * first)) and last > _BY_HEART:
         yield Finding("flat", {"loss": _short(last), "steps": len(losses)})
 
 
@@ -86,6 +91,17 @@ def _diverged(history: History) -> Iterator[Finding]:
     if len(curve) - lowest > _WINDOW // 2 and curve[-1] > max(_DIVERGED * curve[lowest], 0.5):
         facts = {"step": history.steps[lowest], "lowest": _short(curve[lowest]), "loss": _short(curve[-1])}
         yield Finding("diverges", facts)
+
+
+def _higher_since_resume(history: History) -> Iterator[Finding]:
+    place = history.launched_at
+    before = [loss for loss in history.losses[max(0, place - _WINDOW) : place] if math.isfinite(loss)]
+    after = [loss for loss in history.losses[place : place + _WINDOW] if math.isfinite(loss)]
+    if min(len(before), len(after)) < _WINDOW // 2:
+        return
+    was, now = statistics.fmean(before), statistics.fmean(after)
+    if now - was > max(_HIGHER * was, 2 * _spread(before), _BY_HEART):
+        yield Finding("higher-since-resume", {"step": history.steps[place - 1], "was": _short(was), "now": _short(now)})
 
 
 def _evaluation_rises(history: History) -> Iterator[Finding]:
@@ -112,7 +128,7 @@ def _spikes(history: History) -> Iterator[Finding]:
     found = [
         step
         for step, loss, mean, spread in _beside_their_past(history.steps[-_RECENT:], history.losses[-_RECENT:])
-        if loss - mean > _SPIKE * max(spread, 0.05 * mean)
+        if loss - mean > _SPIKE * max(spread, 0.05 * mean) and step not in history.steps[history.launched_at :][:1]
     ]
     if found:
         yield Finding("spikes", {"steps": _steps(found), "count": len(found)})
@@ -143,6 +159,7 @@ _LOOKS: Sequence[Callable[[History], Iterator[Finding]]] = (
     _no_gradient,
     _unknown_text,
     _flat,
+    _higher_since_resume,
     _diverged,
     _evaluation_rises,
     _by_heart,
