@@ -51,6 +51,7 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("quit", "f10,q", "quit"),
     ),
     "room": (Action("back", "escape", "back"),),
+    "told": (Action("close", "enter", "back"),),
     "list": (Action("choose", "enter", "select"),),
     "home": (
         Action("new", "n,f5", "app.open('wizard')"),
@@ -85,7 +86,13 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
     "options": (Action("pick", "enter", "select"),),
     "data": (Action("rows", "f6", "rows"), Action("remove", "delete,backspace", "remove")),
     "model": (Action("template", "f6", "template"),),
-    "path": (Action("complete", "tab", "complete", shown=False),),
+    "recipe": (Action("settings", "f6", "settings"),),
+    "line": (Action("take", "enter", "submit"),),
+    "path": (
+        Action("complete", "tab", "complete"),
+        Action("take-back", "delete", "take_back"),
+    ),
+    "launch": (Action("start", "enter", "submit"),),
     "form": (
         Action("edit", "enter", "select"),
         Action("default", "delete,backspace", "default"),

@@ -14,6 +14,7 @@ from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
+from textual.keys import format_key
 from textual.screen import Screen
 
 from finetui.app.background import WorkDone, begin
@@ -27,7 +28,10 @@ from finetui.core.messages import LANGUAGES, language, set_language, t
 from finetui.core.text import one_line
 
 Found = TypeVar("Found")
-_ON_KEYBOARDS = {"escape": "Esc", "esc": "Esc", "enter": "Enter", "tab": "Tab", "space": "Space", "⏎": "Enter"}
+_ON_KEYBOARDS = {
+    **{name: name.capitalize() for name in ("enter", "tab", "space", "home", "end", "insert", "backspace")},
+    **{"escape": "Esc", "delete": "Del", "pageup": "PgUp", "pagedown": "PgDn"},
+}
 
 
 class FinetuiApp(App[int]):
@@ -87,8 +91,9 @@ class FinetuiApp(App[int]):
 
     def get_key_display(self, binding: Binding) -> str:
         """A key as it is written on keyboards."""
-        shown = super().get_key_display(binding)
-        return _ON_KEYBOARDS.get(shown, shown.upper() if shown[:1] == "f" and shown[1:].isdigit() else shown)
+        *held, last = binding.key.split("+")
+        shown = _ON_KEYBOARDS.get(last) or (last.upper() if held or last[1:].isdigit() else format_key(last))
+        return "+".join([*(each.capitalize() for each in held), shown])
 
     # ---- language, looks
 
@@ -130,10 +135,12 @@ class FinetuiApp(App[int]):
         self.open(name)
 
     def action_help(self) -> None:
-        """Explain what has the focus, and every key."""
+        """Explain what has the focus, and every key; or have done with it."""
         from finetui.app.screens.help import Help
 
-        if not isinstance(self.screen, Help):
+        if isinstance(self.screen, Help):
+            self.screen.dismiss()
+        else:
             self.push_screen(Help(self.screen))
 
     def action_palette(self) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from textual.keys import Keys, key_to_character
+
 from finetui.core import home
 from finetui.core.errors import Problem
 from finetui.core.messages import LANGUAGES
 
 KEYS_FILE = "keys.toml"
 _FILE = "app.toml"
+_HELD = frozenset({"ctrl", "alt", "shift"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,19 @@ def read_keys(known: Iterable[str]) -> tuple[dict[str, str], list[Problem]]:
     empty = [name for name, keys in said.items() if name in names and not (isinstance(keys, str) and keys.strip())]
     problems = [Problem("app.no-such-action", {"name": name, "names": ", ".join(names)}, str(path)) for name in unknown]
     problems += [Problem("app.no-keys", {"name": name}, str(path)) for name in empty]
-    return {name: str(keys) for name, keys in said.items() if name not in (*unknown, *empty)}, problems
+    wrong = {name: key for name in names if name in said and name not in empty and (key := _no_key(str(said[name])))}
+    problems += [Problem("app.no-such-key", {"name": name, "key": key}, str(path)) for name, key in wrong.items()]
+    return {name: str(keys) for name, keys in said.items() if name not in (*unknown, *empty, *wrong)}, problems
+
+
+def _no_key(keys: str) -> str | None:
+    """The first of these that is none; None where all are."""
+    for key in map(str.strip, keys.split(",")):
+        *held, last = key.split("+")
+        is_named = last in set(Keys) or key_to_character(last) is not None
+        if not (is_named and _HELD.issuperset(held)):
+            return key
+    return None
 
 
 def _table(path: Path) -> Mapping[str, object]:

@@ -29,6 +29,7 @@ _TIMEOUT = httpx.Timeout(30, connect=10, read=600)
 _MOST_CHARACTERS = 1 << 20
 _WORDS_SHOWN = 300
 _REASONS = {"stop": "stop", "length": "length"}
+_DONE = "[DONE]"
 
 
 class Endpoint:
@@ -119,10 +120,13 @@ class Endpoint:
             ):
                 await _refuse(response, self._address)
                 async for event in _events(response):
+                    if isinstance(event, dict) and event.get("error"):
+                        raise _failed("chat.endpoint-refused", self._address, _words_of(event["error"]))
                     heard.take(event)
                     if heard.characters > _MOST_CHARACTERS:
                         heard.reason = "length"
                         return
+            heard.end()
 
 
 class _Heard:
@@ -130,13 +134,26 @@ class _Heard:
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self.parts: list[str] = []
-        self.reason = "stop"
+        self.reason = ""
         self.tokens = 0
         self._on_text = on_text
         self.characters = 0
+        self._is_one = False
+
+    def end(self) -> None:
+        """Nothing more comes.
+
+        Raises ValueError where nothing came that an endpoint says.
+        """
+        if not self._is_one:
+            raise ValueError
+        self.reason = self.reason or "lost"
 
     def take(self, event: Any) -> None:
         """Take one event; what it does not hold is passed over."""
+        self._is_one = True
+        if event == _DONE:
+            self.reason = self.reason or "stop"
         usage = event.get("usage") if isinstance(event, dict) else None
         if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
             self.tokens = usage["completion_tokens"]
@@ -237,10 +254,11 @@ async def _models(address: str) -> list[str]:
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[Any]:
-    """The JSON of each event until `[DONE]`."""
+    """The JSON of each event, and `[DONE]` where it comes to it."""
     async for line in response.aiter_lines():
         name, _, text = line.partition(":")
-        if name == "data" and (text := text.strip()) == "[DONE]":
+        if name == "data" and (text := text.strip()) == _DONE:
+            yield _DONE
             return
         if name == "data" and text:
             yield json.loads(text)
@@ -251,12 +269,14 @@ async def _refuse(response: httpx.Response, address: str) -> None:
     if response.is_success:
         return
     words = (await response.aread())[: 1 << 14].decode("utf-8", "replace")
-    try:
-        error = json.loads(words)["error"]
-        words = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError):
-        pass
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        words = _words_of(json.loads(words)["error"])
     raise _failed("chat.endpoint-refused", address, f"{response.status_code} {words}")
+
+
+def _words_of(error: Any) -> str:
+    """What an endpoint says of an error, however it wraps it."""
+    return str(error["message"] if isinstance(error, dict) and "message" in error else error)
 
 
 @contextlib.contextmanager

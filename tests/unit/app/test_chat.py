@@ -190,6 +190,17 @@ def test_an_endpoint_that_is_not_there_or_is_none_is_one_line(endpoint: Served) 
     assert "no answer from http://127.0.0.1:9/v1" in play(chat(gone), *"Hello", "enter", size=SIZES["120x40"])
 
 
+def test_an_answer_that_is_cut_in_the_middle_is_no_whole_one(endpoint: Served) -> None:
+    endpoint.raw = b'data: {"choices": [{"delta": {"content": "so far"}}]}\n\n'
+    shown = play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    assert "so far" in shown
+    assert "the connection ended in the middle" in shown
+    endpoint.raw = b"<html>hello</html>"
+    assert "no OpenAI-compatible" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    endpoint.raw = b'data: {"error": {"message": "out of memory"}}\n\n'
+    assert "refused: out of memory" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+
+
 def test_the_only_model_of_an_address_need_not_be_named(endpoint: Served) -> None:
     assert "parrot @" in play(FinetuiApp(first=make("chat", endpoint.address)))
     endpoint.models = ["a", "b"]

@@ -138,6 +138,22 @@ def test_keys_toml_gives_actions_other_keys_and_says_what_it_does_not_know(home:
     assert "Help" in play(FinetuiApp(), "f7")
 
 
+def test_a_key_that_no_keyboard_has_is_told_and_the_action_keeps_its_own(home: Path) -> None:
+    home.mkdir()
+    (home / "keys.toml").write_text('new = "no such key"\nquit = "f11, ctrl+x"\nchat = "ü,meta+c"\n')
+    shown = play(FinetuiApp())
+    assert "no keyboard has no such key" in shown
+    assert "no keyboard has meta+c" in shown
+    assert "n new" in shown
+    assert "F11 quit" in shown
+    assert "Ctrl+X" in play(FinetuiApp(), "f1")
+
+
+def test_help_is_closed_with_enter_and_with_the_key_that_opened_it(runs: None) -> None:
+    for key in ("enter", "f1", "escape"):
+        assert "Help" not in play(FinetuiApp(), "f1", key)
+
+
 def test_a_crash_is_kept_for_one_line_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     async def fall(pilot: object) -> None:
         app.call_later(lambda: 1 / 0)

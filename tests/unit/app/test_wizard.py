@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from finetui.app.screens.help import help_of
 from finetui.app.screens.wizard.frame import Wizard
 from finetui.app.shell import FinetuiApp
 from finetui.core.messages import set_language
@@ -145,8 +146,61 @@ def test_a_path_is_completed_and_its_format_stands_beside_it() -> None:
     assert "chess.csv" in shown
     assert "query-response" in shown
     assert "chats.jsonl" not in shown
-    shown, draft = after("n", *"che", "tab", "enter")
+    assert "chess.csv" in play(FinetuiApp(), "n", *"che", "tab").splitlines()[3]
+    assert focused(("n", "down", "enter", *"che", "tab")) == "path"
+    shown, draft = after("n", "down", "enter", *"che", "tab", "enter")
     assert draft.data == ("chess.csv",)
+
+
+def test_every_file_near_by_has_its_format_beside_it_however_long_its_name() -> None:
+    for number in range(30):
+        Path(f"{'a' * 70}-{number:02}.jsonl").write_text('{"prompt": "p", "completion": "c"}\n' * 3)
+    shown = play(FinetuiApp(), "n", *["end"] * 2, "down", "end")
+    assert shown.count("prompt-completion") == len([line for line in shown.splitlines() if "aaa" in line]) > 10
+
+
+def test_where_nothing_begins_like_what_was_typed_it_is_said() -> None:
+    assert "Nothing here begins like this" in play(FinetuiApp(), "n", *"zzz")
+
+
+def test_delete_in_the_empty_path_takes_back_what_was_chosen_last() -> None:
+    put_chats("more.jsonl", 3)
+    shown, draft = after("n", "enter", *"more.jsonl", "enter", "delete")
+    assert draft.data == ("chats.jsonl",)
+    assert "Del remove" in shown
+    _, draft = after("n", "down", "enter", "enter", *"chats", "left", "delete", "enter")  # erases in what is typed
+    assert draft.data == ("chats.jsonl",)
+
+
+def test_f6_leads_from_the_catalogue_to_the_settings_and_back() -> None:
+    shown = play(FinetuiApp(), *TO_RECIPE, "f6")
+    assert "Enter change" in shown
+    shown = play(FinetuiApp(), "n", "down", "enter", *TO_RECIPE[1:], "f6", "f6")
+    assert "Enter choose" in shown
+    assert "F6 settings" in shown
+
+
+def test_the_setting_that_is_typed_has_its_name_beside_it_and_f1_explains_it() -> None:
+    shown = play(FinetuiApp(), *TO_RECIPE, "f6", "enter")
+    assert "learning_rate =" in shown
+    assert "Enter take" in shown
+    assert "Peak step size" in play(FinetuiApp(), "n", "down", "enter", *TO_RECIPE[1:], "f6", "enter", "f1")
+
+
+def test_what_has_the_focus_is_explained_in_every_step() -> None:
+    for keys in STEPS.values():
+        app = FinetuiApp()
+        fresh = ("n", "down", "enter", *keys[1:]) if newest() else keys
+        seen: set[str] = set()
+
+        async def walk(pilot: Pilot[Any], app: FinetuiApp = app, seen: set[str] = seen) -> None:
+            while (node := app.focused) is not None and node.id not in seen:
+                assert help_of(node), node.id
+                seen.add(str(node.id))
+                app.screen.focus_next()
+
+        play(app, *fresh, walk)
+        assert seen
 
 
 def test_data_is_taken_back() -> None:

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.widgets import OptionList, Static
 
 from finetui.app.screens.pane import Pane
-from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.choices import Options
 
 
 class Ask(Pane[str]):
@@ -17,7 +17,7 @@ class Ask(Pane[str]):
 
     DEFAULT_CSS = """
     Ask Static { margin-bottom: 1; }
-    Ask Choices { height: auto; max-height: 16; background: $surface; }
+    Ask Options { height: auto; max-height: 16; background: $surface; }
     """
 
     def __init__(self, heading: str, text: str, answers: Sequence[tuple[str, str]]) -> None:
@@ -35,7 +35,7 @@ class Ask(Pane[str]):
         """The question and its answers."""
         if self._text:
             yield Static(self._text, markup=False)
-        yield Choices(self._answers, id="answers")
+        yield Options(self._answers, id="answers")
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:

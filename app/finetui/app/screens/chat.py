@@ -96,7 +96,8 @@ class Chat(Room):
     def title_facts(self) -> str:
         """The settings in force."""
         facts = t("chat.facts", temperature=self._sampling.temperature, seed=self._sampling.seed)
-        return f"{facts} · {t('chat.with-system')}" if self._system else facts
+        more = [name for name, is_on in (("with-system", self._system), ("as-raw", self._raw)) if is_on]
+        return " · ".join([facts, *(t(f"chat.{name}") for name in more)])
 
     def speak(self) -> None:
         """The panes in the language in force."""
@@ -121,7 +122,7 @@ class Chat(Room):
 
     def _show_state(self, seat: Seat) -> None:
         if seat.pane.is_mounted:
-            seat.pane.state(state_of(seat, self._stopped.is_set()))
+            seat.pane.state(state_of(seat, self._stopped.is_set(), then=self._sent_early))
 
     def _show_streams(self) -> None:
         with self.app.batch_update():
@@ -177,6 +178,9 @@ class Chat(Room):
         self._sent_early = any(seat.loading is not None for seat in self._seats)
         if self._ready():
             self._send_typed()
+        elif self._sent_early:
+            for seat in self._seats:
+                self._show_state(seat)
 
     def _send_typed(self) -> None:
         self._sent_early = False
@@ -310,6 +314,7 @@ class Chat(Room):
     def action_raw(self) -> None:
         """Tokens as they are, or the words again."""
         self._raw = not self._raw
+        self.show_title()
         self.speak()
 
     def action_fresh(self) -> None:

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.widgets import Input, Static
 
 from finetui.app.screens.pane import Pane
+from finetui.app.widgets.line import Line
 from finetui.core.messages import t
 
 
@@ -25,7 +26,7 @@ class Save(Pane[Path]):
 
     def inside(self) -> ComposeResult:
         """The line with the name, and what its end means."""
-        yield Input(str(self._suggested), id="chat-file")
+        yield Line(str(self._suggested), id="chat-file")
         yield Static(t("chat.save-as"), markup=False)
 
     @on(Input.Submitted)

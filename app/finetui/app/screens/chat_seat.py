@@ -48,12 +48,12 @@ def name_of(seat: Seat) -> str:
     return t(f"chat.who-{seat.who.kind}", **seat.who.facts)
 
 
-def state_of(seat: Seat, stopped: bool) -> Content:
-    """What is going on with one of them, in a line."""
+def state_of(seat: Seat, stopped: bool, *, then: bool = False) -> Content:
+    """What is going on with one of them, in a line; `then` tells that a message waits for it."""
     if seat.problem is not None:
         return Content.styled(t("chat.failed", text=one_line(seat.problem.message(), 400)), "$error")
     if seat.loading is not None:
-        return Content(_progress(seat.loading))
+        return Content(" · ".join([_progress(seat.loading), *([t("chat.sent-then")] if then else [])]))
     if seat.answering:
         return Content(t("chat.stopping" if stopped else "chat.answering", tokens=seat.streamed))
     return Content("")

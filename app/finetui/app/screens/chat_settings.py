@@ -11,9 +11,23 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from finetui.app.screens.pane import Pane
+from finetui.app.widgets.explained import Explained
+from finetui.app.widgets.line import Line
 from finetui.app.widgets.typed import Typed
 from finetui.chat.settings import SETTINGS, Sampling, Setting, checked
 from finetui.core.messages import t
+
+
+class Value(Line, Explained):
+    """Where one of the settings is typed."""
+
+    def __init__(self, setting: Setting, value: float) -> None:
+        super().__init__(str(value), id=setting.name)
+        self._setting = setting
+
+    def explain(self) -> str:
+        """What it does, and what it takes."""
+        return f"{t(_label(self._setting))}\n{t(self._setting.help_code)}\n{self._setting.expected}"
 
 
 class Settings(Pane[tuple[str, Sampling]]):
@@ -44,7 +58,7 @@ class Settings(Pane[tuple[str, Sampling]]):
         for each in SETTINGS:
             with Horizontal(classes="row"):
                 yield Static(t(_label(each)), markup=False)
-                yield Input(str(self._values[each.name]), compact=True, id=each.name)
+                yield Value(each, self._values[each.name])
             yield Static(_help(each), markup=False, classes="help", id=f"help-{each.name}")
 
     def on_mount(self) -> None:

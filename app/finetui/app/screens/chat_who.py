@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 from finetui.app.screens.pane import Pane
 from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
+from finetui.app.widgets.line import Line
 from finetui.chat.who import Who
 from finetui.core.errors import FinetuiError
 from finetui.core.messages import t
@@ -39,7 +40,7 @@ class Choose(Pane["Who | str"]):
 
     def inside(self) -> ComposeResult:
         """A line to type in, and who is near."""
-        yield Input(placeholder=t("chat.who-type"), id="chat-reference")
+        yield Line(placeholder=t("chat.who-type"), id="chat-reference")
         yield Choices(self._entries(""), id="chat-who")
 
     def on_mount(self) -> None:

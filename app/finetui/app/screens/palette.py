@@ -17,6 +17,7 @@ from finetui.app.screens.pane import Pane
 from finetui.app.themes import MUTED, THEMES
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.footer import OURS
+from finetui.app.widgets.line import Line
 from finetui.core.messages import LANGUAGES, t
 
 
@@ -47,7 +48,7 @@ class Palette(Pane[str]):
 
     def inside(self) -> ComposeResult:
         """A line to type in, and what fits it."""
-        yield Input(placeholder=t("app.palette-type"), id="typed")
+        yield Line(placeholder=t("app.palette-type"), id="typed")
         yield Choices(self._entries(""), id="commands")
 
     @on(Input.Changed)

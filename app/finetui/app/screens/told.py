@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from finetui.app.registry import bindings
 from finetui.app.screens.pane import Pane
 
 
 class Told(Pane[None]):
     """A heading and a text; Escape or Enter closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("told")
 
     DEFAULT_CSS = "Told #text { height: auto; max-height: 100%; }"
 

@@ -38,12 +38,18 @@ class Choices(OptionList):
                 if was != now:
                     self.replace_option_prompt_at_index(place, _visual(now[1]))
         else:
-            kept = self.highlighted_option.id if self.highlighted_option else None
+            kept, was_empty = self.highlighted_option.id if self.highlighted_option else None, not self.option_count
             self.clear_options()
             self.add_options([Option(_visual(text), name) for name, text in offered])
             places = [place for place, (name, _) in enumerate(offered) if name == kept]
             self.highlighted = places[0] if places else (0 if offered else None)
+            if was_empty != (not offered) and self.has_focus:
+                self.refresh_bindings()
         self._shown = offered
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Of nothing nothing can be chosen."""
+        return action != "select" or self.option_count > 0
 
     @property
     def chosen(self) -> str | None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
@@ -19,6 +19,7 @@ from finetui.app.registry import bindings
 from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.explained import Explained
+from finetui.app.widgets.line import Line
 from finetui.core.errors import FinetuiError
 from finetui.core.knobs import knobs, parse_assignments
 from finetui.core.messages import t
@@ -61,13 +62,25 @@ class FieldList(Choices, Explained):
             form.cycle()
 
 
+class Editor(Line, Explained):
+    """Where the value of a setting is typed."""
+
+    def explain(self) -> str:
+        """The glossary's words for the setting, which is the highlighted one."""
+        form = next(each for each in self.ancestors if isinstance(each, Form))
+        return form.query_one(FieldList).explain()
+
+
 class Form(Vertical):
     """Settings of the table of knobs."""
 
     DEFAULT_CSS = """
     Form { height: 1fr; }
     Form #fields { height: 1fr; }
-    Form #editor { display: none; }
+    Form #edited { display: none; height: 1; }
+    Form #edited.open { display: block; }
+    Form #edited-name { width: auto; padding: 0 0 0 1; color: $accent; text-style: bold; }
+    Form #editor { width: 1fr; }
     Form #about-field { height: 4; padding: 0 1; color: $text-muted; }
     Form #about-field.wrong { color: $error; }
     """
@@ -98,7 +111,9 @@ class Form(Vertical):
     def compose(self) -> ComposeResult:
         """The list, the line to type in, the help."""
         yield FieldList(id="fields")
-        yield Input(id="editor")
+        with Horizontal(id="edited"):
+            yield Static(id="edited-name", markup=False)
+            yield Editor(id="editor")
         yield Static(id="about-field", markup=False)
 
     def offer(self, fields: Sequence[Field]) -> None:
@@ -146,7 +161,8 @@ class Form(Vertical):
             return
         self._editing = knob.name
         editor = self.query_one("#editor", Input)
-        editor.display = True
+        self.query_one("#edited").add_class("open")
+        self.query_one("#edited-name", Static).update(f"{knob.name} =")
         editor.value = self._fields[knob.name].value
         editor.placeholder = f"{knob.name}: {knob.expected()}"
         editor.focus()
@@ -182,7 +198,7 @@ class Form(Vertical):
 
     def _end(self) -> None:
         self._editing = None
-        self.query_one("#editor").display = False
+        self.query_one("#edited").remove_class("open")
         self.query_one(FieldList).focus()
         self._explain()
 

@@ -107,7 +107,7 @@ def remark(turn: Turn) -> str:
     answer = turn.answer
     if answer is None:
         return ""
-    known = answer.stop_reason in ("stop", "length", "cancelled")
+    known = answer.stop_reason in ("stop", "length", "cancelled", "lost")
     why = t(f"chat.why-{answer.stop_reason}") if known else t("chat.why-other", reason=answer.stop_reason)
     return t("chat.remark", why=why, tokens=answer.tokens, speed=round(answer.tokens_per_second, 1))
 

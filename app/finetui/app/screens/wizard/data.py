@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
+from finetui.app.screens.wizard.paths import Paths
 from finetui.app.screens.wizard.step import Step
 from finetui.app.themes import MUTED
 from finetui.app.widgets.bubbles import bubbles
@@ -27,7 +27,6 @@ from finetui.app.widgets.printed import Printed
 from finetui.core.errors import FinetuiError, render
 from finetui.core.messages import t
 from finetui.core.text import one_line
-from finetui.offers import Place, format_of, is_there, near
 from finetui.steps import PARTS, Seen, choosing, look_into, read_through, suggestion, unmapped
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from finetui.data.detection.readings import Question
     from finetui.draft import Draft
 
-_LOOKED_INTO = 12
-"""Files near by whose format is shown beside them."""
 _ROWS = 3
 
 
@@ -53,24 +50,12 @@ class _Unwanted(Exception):
     """Other data was chosen while this was read."""
 
 
-class PathField(Input):
-    """A path, completed by Tab."""
-
-    BINDINGS: ClassVar[list[BindingType]] = bindings("path")
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Tab completes where something was typed; else it goes on to the next widget."""
-        return bool(self.value) if action == "complete" else super().check_action(action, parameters)
-
-
 class DataStep(Step):
     """Files and folders, and what they hold."""
 
     NAME = "data"
     BINDINGS: ClassVar[list[BindingType]] = bindings("data")
     DEFAULT_CSS = """
-    DataStep #picked { height: auto; max-height: 4; }
-    DataStep #near { height: 1fr; }
     DataStep #question { padding: 0 1; color: $warning; text-style: bold; }
     DataStep #replies { height: auto; max-height: 7; }
     DataStep #card { height: 1fr; padding: 0 1; }
@@ -79,8 +64,6 @@ class DataStep(Step):
 
     def __init__(self) -> None:
         super().__init__()
-        self._near: list[Place] = []
-        self._formats: dict[str, str | None] = {}
         self._seen: Seen | FinetuiError | None = None
         self._seen_of: Draft | None = None
         self._percent = 0
@@ -89,9 +72,7 @@ class DataStep(Step):
 
     def compose(self) -> ComposeResult:
         """A path to type, what is near it, what was chosen and what that is."""
-        yield PathField(id="path")
-        yield Options(id="picked")
-        yield Options(id="near")
+        yield Paths()
         yield Lines(id="question")
         yield Options(id="replies")
         with VerticalScroll(id="card"):
@@ -102,7 +83,7 @@ class DataStep(Step):
     def enter(self) -> None:
         """Look at what is here, or again at what was chosen."""
         self.query_one("#path").focus()
-        self._look_near()
+        self._paths.look()
         self._look_into()
         self.speak()
 
@@ -120,83 +101,50 @@ class DataStep(Step):
             if not self.query_one(Form).close():
                 self.action_rows()
             return True
-        field = self.query_one("#path", Input)
-        if field.value:
-            field.value = ""
-            field.focus()
-            return True
-        return False
+        return self._paths.close()
 
     # ---- choosing
 
-    @on(Input.Changed, "#path")
-    def _typed(self) -> None:
-        self._look_near()
+    @property
+    def _paths(self) -> Paths:
+        return self.query_one(Paths)
 
-    @on(Input.Submitted, "#path")
-    def _entered(self, event: Input.Submitted) -> None:
-        word = event.value.strip()
-        chosen = self.query_one("#near", Choices).chosen
-        if word and is_there(word):
-            self._take(word)
-        elif chosen is not None and (word or not self.draft.data):
-            self._take_near(chosen)
-        elif word:
-            self._take(word)  # a hub id in a cache; else it is refused in the words of `inspect`
-        else:
-            self.wizard.action_next()
+    @on(Paths.Typing)
+    def _typing(self) -> None:
+        self._show_parts()
 
-    @on(OptionList.OptionSelected, "#near")
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        if event.option_id:
-            self._take_near(event.option_id)
+    @on(Paths.Taken)
+    def _take(self, taken: Paths.Taken) -> None:
+        if taken.word not in self.draft.data:
+            self._change(replace(self.draft, data=(*self.draft.data, taken.word)))
 
-    def _take_near(self, word: str) -> None:
-        field = self.query_one("#path", Input)
-        if any(place.is_folder for place in self._near if place.word == word):
-            field.value = word
-            field.cursor_position = len(word)
-            field.focus()
-        else:
-            self._take(word)
-
-    def _take(self, word: str) -> None:
-        draft = self.draft
-        self.query_one("#path", Input).value = ""
-        self.query_one("#path").focus()
-        if word not in draft.data:
-            self._change(replace(draft, data=(*draft.data, word)))
+    @on(Paths.Dropped)
+    def _drop(self, dropped: Paths.Dropped) -> None:
+        left = tuple(each for each in self.draft.data if each != dropped.word)
+        self._change(replace(self.draft, data=left))
+        if not left:
+            self.query_one("#path").focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is something to take back where the focus is on it."""
+        """There is something to take back where the focus is on it, and rows to be chosen of some data."""
+        if action == "rows":
+            return bool(self.draft.data)
         focused = self.screen.focused
         return action != "remove" or (focused is not None and focused.id in ("picked", "replies"))
 
     def action_remove(self) -> None:
         """Take back the highlighted data, or what was said of the highlighted column."""
-        focused = self.screen.focused
         kind, _, column = (self.query_one("#replies", Choices).chosen or "").partition(":")
-        if focused is self.query_one("#picked"):
-            word = self.query_one("#picked", Choices).chosen
-            left = tuple(each for each in self.draft.data if each != word)
-            self._change(replace(self.draft, data=left))
-            if not left:
-                self.query_one("#path").focus()
+        if self.screen.focused is self.query_one("#picked"):
+            self._paths.take_back()
         elif kind == "column":
             self._map(column, None)
-
-    def action_complete(self) -> None:
-        """Go on typing with what is highlighted."""
-        field, chosen = self.query_one("#path", Input), self.query_one("#near", Choices).chosen
-        if chosen is not None:
-            field.value = chosen
-            field.cursor_position = len(chosen)
 
     def key_down(self) -> None:
         """From the path into the list below it."""
         if self.screen.focused is self.query_one("#path"):
             asked = self.query_one("#replies").display
-            self.query_one("#near" if self._is_choosing else "#replies" if asked else "#card").focus()
+            self.query_one("#near" if self._paths.is_choosing else "#replies" if asked else "#card").focus()
 
     @on(OptionList.OptionSelected, "#replies")
     def _replied(self, event: OptionList.OptionSelected) -> None:
@@ -247,33 +195,6 @@ class DataStep(Step):
         self.speak()
 
     # ---- looking
-
-    def _look_near(self) -> None:
-        typed = self.query_one("#path", Input).value
-        self.newest("near", lambda: near(typed), self._show_near)
-        self._show_parts()
-
-    def _show_near(self, found: list[Place] | FinetuiError) -> None:
-        self._near = [] if isinstance(found, FinetuiError) else found
-        self._offer_near()
-        unknown = [place for place in self._near[:_LOOKED_INTO] if place.word not in self._formats]
-
-        def look() -> dict[str, str | None]:
-            return {place.word: format_of(place) for place in unknown}
-
-        if unknown and self._is_choosing:
-            self.newest("formats", look, self._show_formats)
-
-    def _show_formats(self, found: dict[str, str | None] | FinetuiError) -> None:
-        if not isinstance(found, FinetuiError):
-            self._formats |= found
-            self._offer_near()
-
-    def _offer_near(self) -> None:
-        width = max((cell_len(one_line(place.word)) for place in self._near), default=0)
-        self.query_one("#near", Choices).offer(
-            [(place.word, _place_line(place, self._formats.get(place.word), min(width, 48))) for place in self._near]
-        )
 
     def _look_into(self) -> None:
         """Recognise the chosen data, then read it through."""
@@ -331,19 +252,12 @@ class DataStep(Step):
 
     # ---- saying
 
-    @property
-    def _is_choosing(self) -> bool:
-        return not self.draft.data or bool(self.query_one("#path", Input).value)
-
     def on_resize(self) -> None:
         """Bubbles fold at the width that there is."""
         self.speak()
 
     def speak(self) -> None:
         """Everything that is known, in the language in force."""
-        self.query_one("#path", Input).placeholder = t("wizard.path-more" if self.draft.data else "wizard.path-first")
-        self.query_one("#picked", Choices).offer([(word, one_line(word)) for word in self.draft.data])
-        self._offer_near()
         seen, said = self._seen, self.draft.set_values()
         asks, replies = self._asked(seen)
         self.query_one("#question", Lines).show([asks] if asks else [])
@@ -381,10 +295,9 @@ class DataStep(Step):
         return t("wizard.columns"), columns
 
     def _show_parts(self) -> None:
-        choosing, asked = self._is_choosing, self.query_one("#replies", Choices).option_count > 0
         sampling = self._is_sampling
-        self.query_one("#picked").display = bool(self.draft.data)
-        self.query_one("#near").display = choosing and not sampling
+        self._paths.show(self.draft.data, alone=sampling)
+        choosing, asked = self._paths.is_choosing, self.query_one("#replies", Choices).option_count > 0
         for part in ("#question", "#replies"):
             self.query_one(part).display = asked and not choosing and not sampling
         self.query_one("#card").display = not choosing and not sampling
@@ -413,12 +326,3 @@ def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Conten
             yield Content.styled(f"{row.code}: {t(f'data.row-{row.code}')}", "$error")
         else:
             yield from bubbles(row.record, width)
-
-
-def _place_line(place: Place, format: str | None, width: int) -> Content:
-    from finetui.models.fetch.space import in_words
-
-    name = one_line(place.word, 200)
-    padding = " " * max(1, width - cell_len(name) + 2)
-    beside = "" if place.is_folder else in_words(place.bytes)
-    return Content.assemble(name, padding, (beside.rjust(9), MUTED), "  ", (format or "", "$success"))

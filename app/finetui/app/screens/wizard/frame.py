@@ -39,8 +39,6 @@ class Wizard(Room):
     DEFAULT_CSS = """
     Wizard #stepper { height: 1; padding: 0 1; margin-bottom: 1; }
     Wizard #steps { height: 1fr; }
-    Wizard Input { height: 1; border: none; padding: 0 1; background: $surface; }
-    Wizard Input:focus { border: none; }
     """
 
     def __init__(self) -> None:

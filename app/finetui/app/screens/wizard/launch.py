@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Input
 
-from finetui.app.registry import SCREENS
+from finetui.app.registry import SCREENS, bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.wizard.step import Step
+from finetui.app.widgets.line import Line
 from finetui.app.widgets.lines import Lines
 from finetui.core.errors import FinetuiError, Problem, render, render_warnings
 from finetui.core.messages import t
 from finetui.core.text import PATH_LIMIT, one_line
 from finetui.runs.folder import RunFolder
 from finetui.steps import called, lock_and_start
+
+
+class Name(Line):
+    """The name of the bundle; its Enter starts the run."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("launch")
 
 
 class LaunchStep(Step):
@@ -39,7 +48,7 @@ class LaunchStep(Step):
     def compose(self) -> ComposeResult:
         """The name of the bundle, what happens."""
         yield Lines(id="launch-words")
-        yield Input(id="bundle")
+        yield Name(id="bundle")
         yield Lines(id="stages")
 
     def enter(self) -> None:
@@ -86,6 +95,7 @@ class LaunchStep(Step):
         if isinstance(found, FinetuiError):
             self._wrong = found
             self.speak()
+            self.query_one("#bundle").focus()
             if any(problem.code == "data.too-many-rejected" for problem in found.problems):
                 self._ask_about_rejected(found)
             return
@@ -111,6 +121,7 @@ class LaunchStep(Step):
 
     def speak(self) -> None:
         """Everything, in the language in force."""
+        self.query_one("#bundle").disabled = self._busy
         self.query_one("#launch-words", Lines).show([t("wizard.launch-words"), t("wizard.launch-name")])
         lines: list[Content | str] = [*self._done, *([self._now] if self._now else [])]
         if self._wrong is not None:

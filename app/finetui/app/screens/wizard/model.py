@@ -21,6 +21,7 @@ from finetui.app.screens.wizard.step import Step
 from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.facts import Facts, Row
+from finetui.app.widgets.line import Line
 from finetui.app.widgets.printed import Printed
 from finetui.cli.as_seen import Look, look
 from finetui.core.errors import FinetuiError, render
@@ -60,7 +61,7 @@ class ModelStep(Step):
 
     def compose(self) -> ComposeResult:
         """A name to type, what is here, what the highlighted one is."""
-        yield Input(id="name")
+        yield Line(id="name")
         yield Options(id="models")
         with VerticalScroll(id="about"):
             yield Facts(id="model-facts")

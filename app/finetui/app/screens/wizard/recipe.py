@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.content import Content
 from textual.events import DescendantFocus
 from textual.timer import Timer
 from textual.widgets import OptionList
 
+from finetui.app.registry import bindings
 from finetui.app.screens.wizard.step import Step
 from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices, Options
@@ -46,6 +48,7 @@ class RecipeStep(Step):
     """The catalogue and the form of settings."""
 
     NAME = "recipe"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("recipe")
     DEFAULT_CSS = """
     RecipeStep #recipes { height: auto; max-height: 6; }
     RecipeStep #prediction { padding: 0 1; margin: 1 0; min-height: 4; }
@@ -139,6 +142,18 @@ class RecipeStep(Step):
 
     # ---- settings
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There are settings as soon as there is a plan."""
+        return action != "settings" or bool(self.query_one("#fields", Choices).option_count)
+
+    def action_settings(self) -> None:
+        """From the catalogue to the settings, and back."""
+        self.query_one(Form).close()
+        if self.screen.focused is self.query_one("#recipes"):
+            self.query_one("#fields").focus()
+        else:
+            self._focus_catalogue()
+
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """On a low screen the settings have the place of the catalogue while they are changed."""
         low = self.app.size.height < _LOW
@@ -203,7 +218,10 @@ class RecipeStep(Step):
             lines = list(_prediction(self._plan))
             about = [o.recipe.about() for o in offers if o.recipe.name == self.draft.recipe]
             shown.show([*lines, *(Content.styled(one_line(text, 300), MUTED) for text in about)])
-            self.query_one(Form).offer(list(_fields(self._plan, self.draft)))
+            form, before = self.query_one(Form), self.query_one("#fields", Choices).option_count
+            form.offer(list(_fields(self._plan, self.draft)))
+            if not before:
+                self.refresh_bindings()
 
 
 def _offer_line(offer: RecipeOffer, name: int, width: int) -> Content:
