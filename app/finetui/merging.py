@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from finetui.bundles.folder import read_lock
 from finetui.bundles.rows import read_rows
 from finetui.core.errors import BAD_INPUT, MISMATCH, FinetuiError, Problem
 from finetui.core.jobs import Progress
+from finetui.core.text import one_line
 from finetui.hardware.probe import probe
 from finetui.models import find_by_identity, find_model, matches
 from finetui.models.adapter import CONFIG, read_adapter
@@ -62,7 +62,7 @@ def merge_reference(
         base,
         out or subject.out,
         available_bytes=min(int(psutil.virtual_memory().available), probe().ram_bytes),
-        rows=cut(_rows(subject.bundle)) or None,
+        rows=_rows(subject.bundle) or None,
         chat=_chat(subject.lock),
         quantization=quantization_of(subject.lock),
         python=python,
@@ -139,12 +139,19 @@ def bundle_of(run: RunFolder) -> Path:
     return bundle
 
 
-def _rows(bundle: Path | None) -> Iterator[list[int]]:
-    """Ids of the bundle's held-out rows, else of those it trains on."""
-    for part in ("eval", "train"):
-        if bundle is not None and (path := bundle / "data" / f"{part}.parquet").is_file():
-            return (row.ids for row in read_rows(path))
-    return iter(())
+def _rows(bundle: Path | None) -> list[list[int]]:
+    """Ids of some of the bundle's held-out rows, else of those it trains on.
+
+    Raises FinetuiError (exit 4) where they cannot be read.
+    """
+    for part in ("data/eval.parquet", "data/train.parquet"):
+        if bundle is not None and (path := bundle / part).is_file():
+            try:
+                return cut(row.ids for row in read_rows(path))
+            except (OSError, ValueError) as error:
+                facts = {"bundle": str(bundle), "path": part, "error": one_line(str(error), 200)}
+                raise FinetuiError(Problem("merge.bad-rows", facts), MISMATCH) from error
+    return []
 
 
 def _chat(lock: dict[str, Any]) -> Chat | None:

@@ -17,6 +17,7 @@ from finetui.bundles.manifest import digest_of, render
 from finetui.core import events
 from finetui.core.errors import Problem
 from finetui.core.files import read_json
+from finetui.core.messages import LANGUAGES, t
 from finetui.core.text import one_line
 from finetui.models.digests import digests
 from finetui.models.fetch.space import in_words
@@ -222,7 +223,7 @@ def problems_after(run: RunFolder) -> list[Problem]:
     state = run.read()
     facts = {"run": run.name, "log": str(run.then_log)}
     failed = [
-        Problem("runs.then-failed", {**facts, "verb": verb, "exit_code": code, "words": last_words(run.then_log)})
+        Problem("runs.then-failed", {**facts, "verb": verb, "exit_code": code, "words": last_error(run.then_log)})
         for verb, code in state.verbs_called
         if code != 0
     ]
@@ -240,6 +241,14 @@ def last_words(log: Path, since: int = 0) -> str:
         if match and "ChildFailedError" not in line:
             return one_line(match[1], 400)
     return one_line(lines[-1], 400) if lines else ""
+
+
+def last_error(log: Path) -> str:
+    """What a command of finetui has called an error last in its log, in whichever language; else the last words."""
+    lines = _tail(log).splitlines()
+    signs = [t("errors.error", lang, text="") for lang in LANGUAGES]
+    said = [line.removeprefix(sign) for line in lines for sign in signs if line.startswith(sign)]
+    return one_line(said[-1], 400) if said else last_words(log)
 
 
 def _tail(log: Path, since: int = 0) -> str:

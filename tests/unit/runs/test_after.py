@@ -63,15 +63,15 @@ def test_on_finish_survives_the_supervisor(make_bundle):
     assert (run.path / "told").read_text().split()[1] == "finished"
 
 
-def test_merge_follows_a_finished_run_and_its_failure_is_not_the_runs(make_bundle):
+def test_merge_follows_a_finished_run_and_its_failure_is_not_the_runs(make_bundle, home):
     done = finetui("run", make_bundle().path, "--then", "merge", "--on-finish", "exit 0", "--json")
 
     outcome = json.loads(done.stdout)
     assert (done.returncode, outcome["status"]) == (0, "finished")
     assert [call["verb"] for call in outcome["then"]] == ["merge"]
     assert outcome["then"][0]["exit_code"] != 0, "there is no real adapter to merge"
-    assert "finetui merge failed with exit code" in done.stderr
-    assert "the run itself is finished" in done.stderr
+    assert "finetui merge failed with exit code 4; the run itself is finished: data/train.parquet" in done.stderr
+    assert not list((home / "cache").glob("crash-*"))
 
 
 def test_nothing_follows_a_run_that_failed(make_bundle):
