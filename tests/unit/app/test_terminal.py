@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import signal
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import make_tiny_model
 from tests.unit.app.support import live, make_run
 from tests.unit.app.window import window
 
@@ -59,6 +62,35 @@ def test_a_window_is_as_large_as_it_is_whatever_was_exported(home: Path) -> None
         shown.resize(12, 40)
         shown.read_until("No run yet", "F1 help")
         assert shown.text.splitlines()[11].startswith(" n new")
+
+
+def test_commands_are_copied_through_the_terminal_and_written_to_a_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_model(home / "models" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    turns = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am Pim."}]
+    Path("chats.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 8)
+    with window() as shown:
+        for keys, words in (
+            ("", "No run yet"),
+            ("n", "chats.jsonl"),
+            ("\r", "8 usable"),
+            ("\r", "LlamaForCausalLM"),
+            ("\r", "longest"),
+            ("\r", "finetui run"),
+            ("c", "Copied"),
+            ("w", "Written to"),
+        ):
+            shown.type(keys)
+            shown.read_until(words)
+        shown.type("\x1b[21~")
+        assert shown.end() == 0
+    (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07", shown.bytes)
+    (script,) = home.glob("bundles/*.sh")
+    commands = base64.b64decode(copied).decode()
+    assert commands.startswith("finetui lock --model tiny --data chats.jsonl")
+    assert script.read_text().endswith(commands)
 
 
 def test_a_dumb_terminal_is_refused_in_words(home: Path) -> None:
