@@ -97,10 +97,12 @@ class RunFolder:
     def read(self) -> RunState:
         """The state as last written.
 
-        Raises FinetuiError (exit 3) where it is not a run's state.
+        Raises FinetuiError (exit 3) where it is not a run's state, or somebody has removed the run.
         """
         try:
             return RunState.from_json(read_json(self._state))
+        except FileNotFoundError as error:
+            raise FinetuiError(Problem("runs.gone", {"run": self.name})) from error
         except ValueError as error:
             raise FinetuiError(Problem("runs.bad-state", {"error": str(error)}, str(self._state))) from error
 

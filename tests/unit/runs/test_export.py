@@ -161,3 +161,29 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Pa
         with pytest.raises(OSError, match="x") as error:
             write_text(out, "")
         assert error.value.filename == str(out)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "signal_seconds = 0",
+        "signal_seconds = -5",
+        "signal_seconds = 70000",
+        'account = "a\\u001b[31m"',
+        "account = 'a\"b'",
+        "partition = 'a\\b'",
+        'gres = "gpu:1\\n#SBATCH --wrap=x"',
+        'preamble = "module load \\u0000"',
+    ],
+)
+def test_what_sbatch_would_take_otherwise_is_refused(home: Path, line: str) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "site.toml").write_text(f"[slurm]\n{line}\n")
+    with pytest.raises(FinetuiError, match=rf"\[slurm\] {line.partition(' ')[0]} ") as error:
+        Site.read()
+    assert error.value.exit_code == BAD_INPUT
+
+
+def test_remarks_and_quotes_in_a_value_are_quoted() -> None:
+    found = options(render(JOB, Site(account="o'brien", partition="a#1")))
+    assert (found["account"], found["partition"]) == ('"o\'brien"', '"a#1"')

@@ -210,3 +210,14 @@ def test_last_is_the_run_that_was_started_or_resumed_last(home):
     assert find_run("last") == first
     with pytest.raises(FinetuiError, match="no run nowhere"):
         find_run("nowhere")
+
+
+def test_a_run_that_is_removed_while_it_is_looked_at_is_told_so_and_hides_no_other(home, monkeypatch):
+    gone, other = make_run("20260101-000001-tiny", home), make_run("20260101-000002-tiny", home)
+    (gone.path / "state.json").unlink()
+    monkeypatch.setattr(RunFolder, "exists", lambda _: True)
+
+    assert list_runs() == [gone, other]
+    with pytest.raises(FinetuiError, match="20260101-000001-tiny is no longer there") as error:
+        gone.read()
+    assert error.value.exit_code == 3

@@ -94,5 +94,5 @@ def _devices(job: Job, site: Site, processes: int) -> dict[str, str]:
 
 
 def _word(value: str) -> str:
-    """An option's value, quoted where sbatch would split it."""
-    return f'"{value}"' if any(sign in value for sign in " \t") else value
+    """An option's value, quoted where sbatch would split it, or take its end for a remark."""
+    return f'"{value}"' if any(sign in value for sign in " \t#'") else value

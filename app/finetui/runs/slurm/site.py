@@ -9,6 +9,9 @@ from typing import Self
 from finetui.core import home
 from finetui.core.errors import BAD_INPUT, FinetuiError, Problem
 
+_MOST_SIGNAL_SECONDS = 65535
+"""Slurm's own limit."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -42,8 +45,20 @@ class Site:
                     raise ValueError(f"[slurm] knows no {name}; it knows {', '.join(known)}")
                 if type(value) is not known[name]:
                     raise ValueError(f"[slurm] {name} is no {'whole number' if known[name] is int else 'text'}")
-                if name != "preamble" and isinstance(value, str) and any(sign in value for sign in "\n\r"):
-                    raise ValueError(f"[slurm] {name} has more than one line")
+                _check(name, value)
         except (ValueError, RecursionError) as error:
             raise FinetuiError(Problem("slurm.bad-site", {"error": str(error)}, str(path)), BAD_INPUT) from error
         return cls(**table)
+
+
+def _check(name: str, value: str | int) -> None:
+    """Raises ValueError for what neither sbatch nor a shell takes as it is meant."""
+    if isinstance(value, int):
+        if not 1 <= value <= _MOST_SIGNAL_SECONDS:
+            raise ValueError(f"[slurm] {name} is not between 1 and {_MOST_SIGNAL_SECONDS}")
+    elif name != "preamble" and any(sign in value for sign in "\n\r"):
+        raise ValueError(f"[slurm] {name} has more than one line")
+    elif not all(sign.isprintable() or sign in "\n\t" for sign in value):
+        raise ValueError(f"[slurm] {name} has characters that cannot be seen")
+    elif name not in ("preamble", "python") and any(sign in value for sign in '"\\'):
+        raise ValueError(f"[slurm] {name} has quotes or backslashes")
