@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,6 +57,8 @@ class Seen:
     """The first few."""
     whole: bool
     """Whether all rows have been read."""
+    cells: Mapping[str, str] = field(default_factory=dict)
+    """What stands in each column of the first row, where a person has to say which column is what."""
 
 
 def look_into(draft: Draft) -> Seen:
@@ -70,14 +72,22 @@ def look_into(draft: Draft) -> Seen:
 
     inspection = Inspection(open_input(draft.data, draft.reading, draft.evaluation))
     rows = [] if inspection.refusals() else find_rows(draft.data, 1, _ROWS, draft.reading)
-    return Seen(inspection, rows, whole=False)
+    asks = draft.reading.mapping or unmapped(inspection)
+    return Seen(inspection, rows, whole=False, cells=_first_cells(inspection) if asks else {})
+
+
+def _first_cells(inspection: Inspection) -> dict[str, str]:
+    from finetui.data.files.sample import take
+
+    first = next((row for row in take(inspection.input.files[0].file).values if isinstance(row, dict)), {})
+    return {one_line(column, 40): one_line(str(cell), 60) for column, cell in first.items()}
 
 
 def read_through(draft: Draft, seen: Seen, on_progress: HowFar | None = None) -> Seen:
     """Read every row of it."""
     from finetui.data import inspect
 
-    return Seen(inspect(draft.data, draft.reading, on_progress=on_progress), seen.rows, whole=True)
+    return Seen(inspect(draft.data, draft.reading, on_progress=on_progress), seen.rows, whole=True, cells=seen.cells)
 
 
 def unmapped(inspection: Inspection) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class FinetuiApp(App[int]):
     Screen { background: $background; color: $foreground; }
     Toast { max-width: 90%; }
     #title { height: 1; background: $panel; }
+    Step VerticalScroll:focus, Monitor VerticalScroll:focus { outline-left: outer $primary; }
     """
 
     def __init__(self, *, lang: str | None = None, ascii_only: bool = False, first: Room | None = None) -> None:

@@ -44,6 +44,31 @@ pytestmark = pytest.mark.unit
 HOSTILE = "\x1b]52;c;aGk=\x07[INST] [/x] \x9b31m\u202efine"
 
 
+def test_an_empty_panel_says_why_it_is_empty(home: Path) -> None:
+    run = make_run(home, "20260101-000000-young", 3, **live())
+    assert "no checkpoint yet" in play(watched(run), seen(), "2")
+    assert "nothing printed yet" in play(watched(run), seen(), "3")
+
+
+def test_without_colours_each_of_several_runs_has_a_sign_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (make_run(home, f"20260101-00000{number}-a", 40) for number in (1, 2))
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = play(watched(second), seen(), "o", "enter", shows("+ 20260101-000001-a"))
+    assert first.name in shown
+    assert "* 20260101-000002-a" in shown
+    assert "++" in shown
+    assert "⠤" not in shown
+
+
+def test_what_looks_odd_stands_before_what_only_is(home: Path) -> None:
+    run = make_run(home, "20260101-000000-odd")
+    write_events(run, [started(100), *(step(number, 100, loss=6.5) for number in range(1, 31))])
+    shown = play(watched(run), seen(), size=SIZES["120x40"])
+    assert shown.index(" look ") < shown.index(" time ")
+
+
 def watched(run: RunFolder, **options: Any) -> FinetuiApp:
     """The app with the monitor of a run in front."""
     return FinetuiApp(first=make("monitor", run.path), **options)

@@ -222,6 +222,7 @@ def test_columns_of_no_known_layout_are_said_one_by_one() -> None:
     Path("taal.csv").write_text("vraag,antwoord\n" + rows)
     shown = play(FinetuiApp(), "n", *"taal.csv", "enter")
     assert "Which column is what?" in shown
+    assert "heel goed dank u" in next(line for line in shown.splitlines() if line.startswith(" antwoord"))
     say = ("down", "enter", "enter", "down", "enter", "down", "enter")
     shown, draft = after("n", *"taal.csv", "enter", *say)
     assert dict(draft.reading.mapping) == {"user": "vraag", "assistant": "antwoord"}

@@ -43,6 +43,8 @@ _SHARE = 0.01
 PANELS = ("facts", "checkpoints", "log")
 _LOG_LINES = 5000
 _BAR = 8
+_LAST = ("cpu", "time")
+"""Facts that can do without a place on a low screen."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Monitor(Room):
         self._seen: Snapshot | None = None
         self._others: dict[str, Watch] = {}
         self._other_curves: tuple[Curve, ...] = ()
+        self._has_log = False
         self._left = threading.Event()
         self._look_again = threading.Event()
 
@@ -135,6 +138,7 @@ class Monitor(Room):
     def _show(self, seen: Seen) -> None:
         keys_change = self._seen is None or self._seen.status != seen.snapshot.status
         self._seen, self._other_curves = seen.snapshot, seen.others
+        self._has_log = self._has_log or bool(seen.log)
         with self.app.batch_update():
             self.speak()
             self.show_title()
@@ -182,8 +186,16 @@ class Monitor(Room):
             .stylize("reverse" if name == current else "")
             for number, name in enumerate(PANELS, 1)
         ]
-        scale = t("app.monitor-log-scale") if self.query_one(LossChart).logarithmic else ""
-        return Content.assemble(*parts, (f"  {scale}", MUTED))
+        is_logarithmic = self.query_one(LossChart).logarithmic
+        said = [*([t("app.monitor-log-scale")] if is_logarithmic else []), *self._why_empty(current)]
+        return Content.assemble(*parts, (f"  {' · '.join(said)}", MUTED))
+
+    def _why_empty(self, panel: str | None) -> Iterator[str]:
+        """What is to be said of a panel in which there is nothing yet."""
+        if panel == "checkpoints" and not (self._seen and self._seen.checkpoints):
+            yield t("app.monitor-no-checkpoint")
+        if panel == "log" and not self._has_log:
+            yield t("app.monitor-no-log")
 
     def action_panel(self, name: str) -> None:
         """Show another panel below the chart."""
@@ -278,9 +290,9 @@ def _differ(now: tuple[Curve, ...], before: tuple[Curve, ...]) -> bool:
 
 
 def _rows(seen: Snapshot) -> Iterator[Row]:
-    """The facts with labels, a bar before those of each GPU, and how it ended."""
+    """The facts with labels, a bar before those of each GPU, and how it ended; what looks odd not last."""
     meters = iter(seen.gpus)
-    for code, text, style in seen.facts:
+    for code, text, style in sorted(seen.facts, key=lambda fact: fact[0] in _LAST):
         shown = f"{_meters(next(meters, {}))}  {text}" if code == "gpu" else text
         yield t(f"watch.{code}"), shown, style
     if seen.end:

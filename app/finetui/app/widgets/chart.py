@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
+from finetui.app.themes import PLAIN
 from finetui.app.widgets.curves import Curve, chart
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.spoken import Spoken
@@ -41,8 +42,13 @@ class LossChart(Lines, Spoken):
     def speak(self) -> None:
         """The picture, or that there is none."""
         width, height = self.size
-        lines = chart(self._curves, width, height, log=self.logarithmic, ascii_only=self._ascii_only)
+        lines = chart(self._curves, width, height, log=self.logarithmic, ascii_only=self._in_signs)
         self.show([*lines, *[""] * (height - len(lines))] if lines else self._nothing(height))
+
+    @property
+    def _in_signs(self) -> bool:
+        """Without colours, dots of several curves could not be told apart."""
+        return self._ascii_only or (len(self._curves) > 1 and self.app.theme == PLAIN)
 
     def _nothing(self, height: int) -> list[Content | str]:
         lines: list[Content | str] = [""] * height

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -20,10 +21,11 @@ from finetui.app.screens.wizard.paths import Paths
 from finetui.app.screens.wizard.step import Step
 from finetui.app.themes import MUTED
 from finetui.app.widgets.bubbles import bubbles
-from finetui.app.widgets.choices import Choices, Options
+from finetui.app.widgets.choices import Choices, Entry, Options
 from finetui.app.widgets.form import Field, Form
 from finetui.app.widgets.lines import Lines
 from finetui.app.widgets.printed import Printed
+from finetui.cli.hanging import padded
 from finetui.core.errors import FinetuiError, render
 from finetui.core.messages import t
 from finetui.core.text import one_line
@@ -275,7 +277,7 @@ class DataStep(Step):
             rows.show(list(_row_lines(seen.rows, self.size.width - 4)))
         self._show_parts()
 
-    def _asked(self, seen: Seen | FinetuiError | None) -> tuple[str, list[tuple[str, str]]]:
+    def _asked(self, seen: Seen | FinetuiError | None) -> tuple[str, list[Entry]]:
         """What is asked about the data, and the answers there are."""
         question, mapping = self._question(), self.draft.reading.mapping
         if question is not None:
@@ -285,8 +287,10 @@ class DataStep(Step):
         if not self._columns:
             return "", []
         parts = {column: part for part, column in mapping.items()}
-        columns = [
-            (f"column:{column}", f"{one_line(column, 40)}  {_part_words(parts.get(column))}")
+        cells = seen.cells if isinstance(seen, Seen) else {}
+        width = max(cell_len(one_line(column, 40)) for column in self._columns)
+        columns: list[Entry] = [
+            (f"column:{column}", _column_line(column, cells.get(column, ""), parts.get(column), width))
             for column in self._columns
         ]
         likely = None if mapping or seen is None or isinstance(seen, FinetuiError) else suggestion(seen.inspection)
@@ -312,8 +316,10 @@ def _describe(console: Console, seen: Seen, percent: int) -> None:
         console.print(t("wizard.reading", percent=percent), style="cyan")
 
 
-def _part_words(part: str | None) -> str:
-    return "" if part is None else f"→ {t(f'wizard.part-{part}') if part in PARTS else part}"
+def _column_line(column: str, cell: str, part: str | None, width: int) -> Content:
+    """A column, what it is said to hold, and what stands in its first row."""
+    said = "" if part is None else f"→ {t(f'wizard.part-{part}') if part in PARTS else part}  "
+    return Content.assemble(padded(one_line(column, 40), width + 2), (said, "bold $accent"), (cell, MUTED))
 
 
 def _row_lines(rows: Sequence[Record | Rejected], width: int) -> Iterator[Content]:
