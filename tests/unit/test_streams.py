@@ -64,3 +64,9 @@ def test_a_full_disk_behind_stdout_names_stdout(flags: str, tmp_path: Path) -> N
 
 def test_json_still_comes_whole_where_stderr_is_closed(tmp_path: Path) -> None:
     assert json.loads(shell("finetui runs --json 2>&-", tmp_path).stdout) == {"runs": []}
+
+
+def test_ctrl_c_while_the_program_is_being_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    done = shell("PYTHONPATH=. finetui runs", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
