@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from textual.keys import Keys, key_to_character
-
 from finetui.core import home
 from finetui.core.errors import Problem
 from finetui.core.messages import LANGUAGES
@@ -72,6 +70,8 @@ def read_keys(known: Iterable[str]) -> tuple[dict[str, str], list[Problem]]:
 
 def _no_key(keys: str) -> str | None:
     """The first of these that is none; None where all are."""
+    from textual.keys import Keys, key_to_character  # what has no app reads the rest of this file too
+
     for key in map(str.strip, keys.split(",")):
         *held, last = key.split("+")
         is_named = last in set(Keys) or key_to_character(last) is not None
