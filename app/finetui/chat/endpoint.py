@@ -181,13 +181,26 @@ def endpoint_of(reference: str) -> Who:
     Raises FinetuiError (exit 3) where the address is none, or has several models.
     """
     address, _, model = reference.strip().partition(" ")
-    address, model = checked_address(address), model.strip()
-    if not model:
-        models = asyncio.run(_models(address))
-        if len(models) != 1:
-            facts = {"address": address, "models": one_line(", ".join(models) or "–", _WORDS_SHOWN)}
-            raise FinetuiError(Problem("chat.which-model", facts), BAD_INPUT)
-        model = models[0]
+    if model.strip():
+        return _who(checked_address(address), model.strip())
+    found = those_at(address)
+    if len(found) != 1:
+        models = ", ".join(who.reference.partition(" ")[2] for who in found)
+        facts = {"address": checked_address(address), "models": one_line(models or "–", _WORDS_SHOWN)}
+        raise FinetuiError(Problem("chat.which-model", facts), BAD_INPUT)
+    return found[0]
+
+
+def those_at(address: str) -> list[Who]:
+    """Every model of an address.
+
+    Raises FinetuiError where the address is none (exit 3), or does not tell its models (exit 1).
+    """
+    address = checked_address(address)
+    return [_who(address, model) for model in asyncio.run(_models(address))]
+
+
+def _who(address: str, model: str) -> Who:
     return Who(ENDPOINT, f"{address} {model}", f"{model} @ {urlsplit(address).netloc}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from finetui.chat.endpoint import at_hand, endpoint_of, is_address
+from finetui.chat.endpoint import at_hand, endpoint_of, is_address, those_at
 from finetui.chat.who import BASE, CHECKPOINT, MODEL, TUNED, Who
 from finetui.core.errors import FinetuiError
 from finetui.models.adapter import CONFIG
@@ -58,6 +58,8 @@ def offered(near: str | None = None) -> list[Who]:
 
 def _of_reference(reference: str) -> list[Who]:
     if is_address(reference):
+        with suppress(FinetuiError):
+            return those_at(reference.partition(" ")[0])
         return []
     folder = Path(reference).expanduser()
     if (folder / CONFIG).is_file():

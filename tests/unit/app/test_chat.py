@@ -12,7 +12,9 @@ from textual.pilot import Pilot
 
 from finetui.app.registry import make
 from finetui.app.screens.chat import Chat
+from finetui.app.screens.chat_seat import Seat, state_of
 from finetui.app.shell import FinetuiApp
+from finetui.app.widgets.transcript import Transcript
 from finetui.chat.said import Answer
 from finetui.core.messages import set_language
 from tests.unit.app.endpoint import Served, serving
@@ -188,6 +190,23 @@ def test_an_endpoint_that_is_not_there_or_is_none_is_one_line(endpoint: Served) 
     assert "no OpenAI-compatible" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
     gone = Served(address="http://127.0.0.1:9/v1")
     assert "no answer from http://127.0.0.1:9/v1" in play(chat(gone), *"Hello", "enter", size=SIZES["120x40"])
+
+
+def test_a_message_that_waits_for_its_model_is_said_to(endpoint: Served) -> None:
+    seat = Seat(endpoint.address, Transcript(), loading={})
+    assert "sent once it is there" in state_of(seat, stopped=False, then=True).plain
+    assert "sent" not in state_of(seat, stopped=False).plain
+
+
+def test_of_an_address_with_several_models_one_is_chosen_from_a_list(endpoint: Served) -> None:
+    endpoint.models = ["first/one", "second\x1b[1m"]
+    app = FinetuiApp(first=make("chat", endpoint.address))
+    shown = play(app, "f5")
+    assert "first/one @" in shown
+    assert "second @" in shown
+    app = FinetuiApp(first=make("chat", endpoint.address))
+    play(app, "f5", "enter", *"Hello", "enter")
+    assert endpoint.requests[-1]["model"] == "first/one"
 
 
 def test_an_answer_that_is_cut_in_the_middle_is_no_whole_one(endpoint: Served) -> None:

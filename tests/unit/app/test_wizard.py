@@ -328,6 +328,10 @@ def test_the_language_is_switched_within_a_step() -> None:
     assert "放得下" in shown
 
 
+def test_the_language_is_switched_while_a_value_is_typed_that_does_not_hold() -> None:
+    assert "不能是 7" in play(FinetuiApp(), *TO_RECIPE, "f6", "enter", *["backspace"] * 6, "7", "f3")
+
+
 def focused(keys: Sequence[str]) -> str | None:
     """The id of what has the focus after these keys."""
     app, ids = FinetuiApp(), list[str | None]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +15,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from finetui.app.home_facts import BundleRow, MachineFacts, RunRow, bundles, last_runs, machine_facts, machine_lines
-from finetui.app.registry import bindings
+from finetui.app.registry import SCREENS, bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
 from finetui.app.themes import MUTED
@@ -65,7 +67,12 @@ class Home(Room):
         super().on_mount()
         self.query_one("#runs").focus()
         self.call_after_refresh(self.action_refresh)
+        self.call_after_refresh(self._fetch_ahead)
         self.set_interval(_AGAIN_S, self._again)
+
+    def _fetch_ahead(self) -> None:
+        """Load the wizard in the background: its key is answered at once then, on a busy machine too."""
+        threading.Thread(target=import_module, args=(SCREENS["wizard"].partition(":")[0],), daemon=True).start()
 
     def on_screen_resume(self) -> None:
         """Another screen may have changed what there is."""

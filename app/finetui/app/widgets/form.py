@@ -123,6 +123,8 @@ class Form(Vertical):
         self.query_one(FieldList).offer([(field.name, _line(field, width)) for field in fields])
         if self._editing is None:
             self._explain()
+        else:
+            self._check(self.query_one("#editor", Input).value)
 
     def close(self) -> bool:
         """Leave the line that is typed in, without its value; False where none is."""
