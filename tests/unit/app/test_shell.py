@@ -32,6 +32,11 @@ def test_home_shows_machine_and_runs(runs: None, lang: str, size: str) -> None:
     assert_golden(play(FinetuiApp(), size=SIZES[size]), f"home-{size}-{lang}")
 
 
+def test_a_name_that_is_longer_than_its_room_says_that_it_goes_on(home: Path) -> None:
+    make_run(home, "20260101-000001-" + "a-long-name-" * 4, 4)
+    assert "…  finished" in play(FinetuiApp())
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_an_empty_home_says_what_to_press(lang: str) -> None:
     set_language(lang)

@@ -158,7 +158,7 @@ def _run_line(run: RunRow, width: int) -> Content:
     if room < _SHORTEST_NAME:  # a run that cannot be told from another is worth no figures
         room, figures, spark = max(12, width - 12), "", ""
     return Content.assemble(
-        set_cell_size(one_line(run.name), room),
+        _fitted(one_line(run.name), room),
         "  ",
         (set_cell_size(status, 10), _STYLES.get(run.status, MUTED)),
         figures,
@@ -167,9 +167,14 @@ def _run_line(run: RunRow, width: int) -> Content:
     )
 
 
+def _fitted(text: str, room: int) -> str:
+    """The text in exactly so many cells; `…` says that it went on."""
+    return set_cell_size(text if cell_len(text) <= room else set_cell_size(text, room - 1) + "…", room)
+
+
 def _bundle_line(bundle: BundleRow, width: int) -> Content:
     room = max(12, min(44, width - 36))
     what = f"{bundle.stage} {bundle.method}"
     return Content.assemble(
-        set_cell_size(one_line(bundle.name), room), "  ", (what.ljust(14), MUTED), one_line(bundle.model, 40)
+        _fitted(one_line(bundle.name), room), "  ", (what.ljust(14), MUTED), one_line(bundle.model, 40)
     )
