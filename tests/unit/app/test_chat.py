@@ -47,10 +47,22 @@ def chat(*endpoints: Served, model: str = "parrot") -> FinetuiApp:
     return FinetuiApp(first=make("chat", *(f"{each.address} {model}" for each in endpoints)))
 
 
+async def answered(pilot: Pilot[Any]) -> None:
+    """Wait until nobody is being loaded or asked any more."""
+    await until(pilot, lambda: not any(each.is_running for each in pilot.app.workers), "the end of the answers")
+    await settled(pilot)
+
+
+def talk(app: FinetuiApp, *acts: Act, size: tuple[int, int] = NARROW) -> str:
+    """What the app shows after these acts, each key of more than a letter followed by the answers that it sets off."""
+    waited = [[act, answered] if isinstance(act, str) and len(act) > 1 else [act] for act in acts]
+    return play(app, answered, *(each for group in waited for each in group), size=size)
+
+
 def shown_by(app: FinetuiApp, *acts: Act, served: Served, size: tuple[int, int] = NARROW) -> str:
     """The screen with the port, which is another each time, as 8000."""
     port = served.address.rsplit(":", 1)[1].removesuffix("/v1")
-    return play(app, *acts, size=size).replace(f"127.0.0.1:{port} ", f"127.0.0.1:8000{' ' * (len(port) - 3)}", 1)
+    return talk(app, *acts, size=size).replace(f"127.0.0.1:{port} ", f"127.0.0.1:8000{' ' * (len(port) - 3)}", 1)
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
@@ -121,8 +133,8 @@ def test_escape_ends_an_answer_at_once_and_what_came_is_kept(endpoint: Served) -
 def test_the_settings_are_sent_and_a_number_out_of_range_is_not_taken(endpoint: Served) -> None:
     acts = ["f7", *"Be brief.", "tab", "home", "shift+end", *"0.7", "tab", "home", "shift+end", "9", "enter"]
 
-    refused = play(chat(endpoint), *acts)
-    shown = play(chat(endpoint), *acts, "home", "shift+end", *"0.9", "enter", *"Hello", "enter")
+    refused = talk(chat(endpoint), *acts)
+    shown = talk(chat(endpoint), *acts, "home", "shift+end", *"0.9", "enter", *"Hello", "enter")
 
     assert "a number > 0, <= 1" in refused
     assert "temperature 0.7 · seed 42 · system prompt" in shown
@@ -136,7 +148,7 @@ def test_a_conversation_is_saved_as_rows_and_to_be_read(endpoint: Served, tmp_pa
     file = tmp_path / "new" / "talk"
 
     rename = ["home", "shift+end", *str(file), "enter"]
-    shown = play(chat(endpoint), *"Hello", "enter", "f9", *rename, size=SIZES["120x40"])
+    shown = talk(chat(endpoint), *"Hello", "enter", "f9", *rename, size=SIZES["120x40"])
 
     assert "added to" in shown
     row = json.loads(file.with_name("talk.jsonl").read_text())
@@ -157,12 +169,12 @@ def test_what_is_not_saved_is_asked_about_before_one_leaves(endpoint: Served) ->
     async def open_chat(pilot: Pilot[Any]) -> None:
         app.open("chat", f"{endpoint.address} parrot")
 
-    asked = play(app, open_chat, *"Hello", "enter", "escape")
+    asked = talk(app, open_chat, *"Hello", "enter", "escape")
     assert "The conversation is not saved." in asked
     app = FinetuiApp()
-    assert "finetui chat" in play(app, open_chat, *"Hello", "enter", "escape", "escape")
+    assert "finetui chat" in talk(app, open_chat, *"Hello", "enter", "escape", "escape")
     app = FinetuiApp()
-    assert "finetui home" in play(app, open_chat, *"Hello", "enter", "escape", "down", "enter")
+    assert "finetui home" in talk(app, open_chat, *"Hello", "enter", "escape", "down", "enter")
 
 
 def test_a_refusal_is_one_line_and_the_question_can_be_asked_again(endpoint: Served) -> None:
@@ -175,11 +187,11 @@ def test_a_refusal_is_one_line_and_the_question_can_be_asked_again(endpoint: Ser
         mend()
         await pilot.press("ctrl+r")
 
-    refused = play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
-    shown = play(chat(endpoint), again)
+    refused = talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    shown = talk(chat(endpoint), again)
     assert "refused: 429 slow down" in refused
     endpoint.status = 429
-    shown = play(chat(endpoint), *"Hello", "enter", again)
+    shown = talk(chat(endpoint), *"Hello", "enter", again)
     assert "OK" in shown
     assert "429" not in shown
     assert endpoint.requests[-1]["messages"] == [{"role": "user", "content": "Hello"}]
@@ -187,9 +199,9 @@ def test_a_refusal_is_one_line_and_the_question_can_be_asked_again(endpoint: Ser
 
 def test_an_endpoint_that_is_not_there_or_is_none_is_one_line(endpoint: Served) -> None:
     endpoint.raw = b"data: <html>\n\n"
-    assert "no OpenAI-compatible" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    assert "no OpenAI-compatible" in talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
     gone = Served(address="http://127.0.0.1:9/v1")
-    assert "no answer from http://127.0.0.1:9/v1" in play(chat(gone), *"Hello", "enter", size=SIZES["120x40"])
+    assert "no answer from http://127.0.0.1:9/v1" in talk(chat(gone), *"Hello", "enter", size=SIZES["120x40"])
 
 
 def test_a_message_that_waits_for_its_model_is_said_to(endpoint: Served) -> None:
@@ -201,29 +213,29 @@ def test_a_message_that_waits_for_its_model_is_said_to(endpoint: Served) -> None
 def test_of_an_address_with_several_models_one_is_chosen_from_a_list(endpoint: Served) -> None:
     endpoint.models = ["first/one", "second\x1b[1m"]
     app = FinetuiApp(first=make("chat", endpoint.address))
-    shown = play(app, "f5")
+    shown = talk(app, "f5")
     assert "first/one @" in shown
     assert "second @" in shown
     app = FinetuiApp(first=make("chat", endpoint.address))
-    play(app, "f5", "enter", *"Hello", "enter")
+    talk(app, "f5", "enter", *"Hello", "enter")
     assert endpoint.requests[-1]["model"] == "first/one"
 
 
 def test_an_answer_that_is_cut_in_the_middle_is_no_whole_one(endpoint: Served) -> None:
     endpoint.raw = b'data: {"choices": [{"delta": {"content": "so far"}}]}\n\n'
-    shown = play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    shown = talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
     assert "so far" in shown
     assert "the connection ended in the middle" in shown
     endpoint.raw = b"<html>hello</html>"
-    assert "no OpenAI-compatible" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    assert "no OpenAI-compatible" in talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
     endpoint.raw = b'data: {"error": {"message": "out of memory"}}\n\n'
-    assert "refused: out of memory" in play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    assert "refused: out of memory" in talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
 
 
 def test_the_only_model_of_an_address_need_not_be_named(endpoint: Served) -> None:
-    assert "parrot @" in play(FinetuiApp(first=make("chat", endpoint.address)))
+    assert "parrot @" in talk(FinetuiApp(first=make("chat", endpoint.address)))
     endpoint.models = ["a", "b"]
-    shown = play(FinetuiApp(first=make("chat", endpoint.address)), size=SIZES["120x40"])
+    shown = talk(FinetuiApp(first=make("chat", endpoint.address)), size=SIZES["120x40"])
     assert "does not say which model: a, b" in shown
 
 
@@ -231,19 +243,19 @@ def test_the_key_goes_to_its_own_place_alone_and_is_never_shown(
     endpoint: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    play(chat(endpoint), *"Hello", "enter")
+    talk(chat(endpoint), *"Hello", "enter")
     assert endpoint.keys == [None]
 
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.address)
     endpoint.status, endpoint.error = 401, "Incorrect API key provided: sk-secret"
-    shown = play(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
+    shown = talk(chat(endpoint), *"Hello", "enter", size=SIZES["120x40"])
     assert endpoint.keys[-1] == "Bearer sk-secret"
     assert "provided: ***" in shown
     assert "sk-secret" not in shown
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
-    shown = play(FinetuiApp(first=make("chat", "http://me:hidden@127.0.0.1:9/v1 m")), size=SIZES["120x40"])
+    shown = talk(FinetuiApp(first=make("chat", "http://me:hidden@127.0.0.1:9/v1 m")), size=SIZES["120x40"])
     assert "is no address of an endpoint" in shown
     assert "hidden" not in shown
 
@@ -255,9 +267,9 @@ def test_without_anybody_named_one_chooses_and_the_endpoint_at_hand_is_offered(
     monkeypatch.setenv("OPENAI_MODEL", "parrot")
     app = FinetuiApp()
 
-    offered = play(app, "c")
+    offered = talk(app, "c")
     assert "Who answers" in offered
-    shown = play(FinetuiApp(), "c", *"parrot", "enter", *"Hello", "enter")
+    shown = talk(FinetuiApp(), "c", *"parrot", "enter", *"Hello", "enter")
     assert "OK" in shown
 
 
@@ -265,30 +277,27 @@ def test_somebody_comes_beside_with_what_was_said_and_goes_again(endpoint: Serve
     with serving(says=["other"], models=["other"]) as other:
         beside = ["f6", *f"{other.address} other", "enter"]
 
-        async def answered(pilot: Pilot[Any]) -> None:
-            await until(pilot, lambda: other.requests and "stop" not in picture(pilot.app), "the other's answer")
-
-        two = play(chat(endpoint), *"Hi", "enter", *beside, *"Bye", "enter", answered)
+        two = talk(chat(endpoint), *"Hi", "enter", *beside, *"Bye", "enter")
         assert [message["content"] for message in other.requests[0]["messages"]] == ["Hi", "OK", "Bye"]
         assert "other @" in two
-        one = play(chat(endpoint), *"Hi", "enter", *beside, "f6", "up", "enter")
+        one = talk(chat(endpoint), *"Hi", "enter", *beside, "f6", "up", "enter")
         assert "other @" not in one
 
 
 def test_a_new_conversation_forgets_and_up_brings_back_what_was_sent(endpoint: Served) -> None:
-    shown = play(chat(endpoint), *"Hello", "enter", "ctrl+n", "up")
+    shown = talk(chat(endpoint), *"Hello", "enter", "ctrl+n", "up")
     assert "OK" not in shown
     assert "Hello" in shown
-    play(chat(endpoint), *"First", "enter", "ctrl+n", *"Second", "enter")
+    talk(chat(endpoint), *"First", "enter", "ctrl+n", *"Second", "enter")
     assert endpoint.requests[-1]["messages"] == [{"role": "user", "content": "Second"}]
 
 
 def test_a_message_may_have_several_lines(endpoint: Served) -> None:
-    play(chat(endpoint), *"One", "alt+enter", *"Two", "enter")
+    talk(chat(endpoint), *"One", "alt+enter", *"Two", "enter")
     assert endpoint.requests[0]["messages"][0]["content"] == "One\nTwo"
 
 
 def test_the_language_is_switched_in_the_middle_of_a_conversation(endpoint: Served) -> None:
-    shown = play(chat(endpoint), *"Hello", "enter", "f3")
+    shown = talk(chat(endpoint), *"Hello", "enter", "f3")
     assert "自行结束" in shown
     assert isinstance(chat(endpoint).get_default_screen(), Chat)
