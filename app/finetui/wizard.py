@@ -122,8 +122,10 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     plan = resolve(_request(draft, recipe, overrides, drawn, machine, tokens, environment["optional"]))
     settings = plan.settings
     _refuse(plan, draft)
-    if more := needed_packages({name: choice.value for name, choice in settings.choices.items()}):
-        environment = jobs.run("environment", {"more": more}, python=draft.python)
+    more = needed_packages({name: choice.value for name, choice in settings.choices.items()})
+    there = [name for name in more if draft.gpu is not None and name not in environment["optional"]]
+    if here := [name for name in more if name not in there]:
+        environment = jobs.run("environment", {"more": here}, python=draft.python)
     bundle = LockPlan(
         name=bundle_name(draft.out),
         recipe_text=recipe.text,
@@ -150,6 +152,7 @@ def lock(draft: Draft, on_progress: Progress | None = None) -> Locked:
     parts = ((chosen.part, chosen.record.record) for chosen in records)
     locked = write_bundle(draft.out, bundle, parts, tokenizer, on_progress=on_progress, processes=machine.cores)
     warnings = [warning for warning in plan.warnings if warning.code not in _TOLD_BY_BUNDLE]
+    warnings += [Problem("plan.install-there", {"package": name, "gpu": draft.gpu}) for name in there]
     return Locked(locked.path, locked.id, (*warnings, *records.warnings(), *locked.warnings))
 
 

@@ -11,6 +11,7 @@ from finetui.cli.main import run
 from finetui.core.errors import BAD_INPUT, MACHINE, FinetuiError
 from finetui.draft import Draft
 from finetui.wizard import lock, plan
+from tests.e2e.shell import interpreter_without
 
 pytestmark = pytest.mark.unit
 
@@ -57,6 +58,17 @@ def test_a_lock_for_another_machine_says_which(draft: Draft, capsys: pytest.Capt
     hardware = locked["hardware"]
     assert (hardware["device"], hardware["kind"], hardware["count"]) == ("cuda", "rtx3090", 2)
     assert (locked["world_size"], locked["training"]["dtype"]["value"]) == (2, "bfloat16")
+
+
+def test_what_only_the_other_machine_needs_is_told_and_not_asked_for_here(draft: Draft, tmp_path: Path) -> None:
+    python = str(interpreter_without(tmp_path / "bare", {"bitsandbytes"}))
+    packed = replace(draft, recipe="qlora-3090", python=python)
+    code, codes = refused(packed)
+    assert (code, set(codes)) == (MACHINE, {"rules.no-bitsandbytes"})
+    locked = lock(replace(packed, gpu="rtx3090"))
+    (told,) = [each for each in locked.warnings if each.code == "plan.install-there"]
+    assert "bitsandbytes" in told.message("en")
+    assert read(locked.path)["training"]["load_in_4bit"]["value"] is True
 
 
 def test_what_does_not_fit_is_not_locked_unless_that_is_accepted(
