@@ -252,6 +252,34 @@ def test_a_model_that_is_not_here_is_refused_with_the_way_to_it() -> None:
     assert "finetui fetch Qwen/Qwen3-0.6B" in shown
 
 
+def test_what_is_typed_in_a_list_goes_to_the_line_above_it() -> None:
+    make_tiny_model(Path("home/models/qwer"))
+    assert focused((*TO_MODEL, *"qw")) == "name"
+    shown, draft = after("n", "down", "enter", *TO_MODEL[1:], *"qwe")
+    assert shown.splitlines()[3].strip() == "qwe"
+    shown, draft = after("n", "down", "down", "enter", *TO_MODEL[1:], *"qwer", "enter")
+    assert draft.model == "qwer"
+    assert "✓ Model" in shown
+    shown, draft = after("n", "down", "enter", "down", *"q")
+    assert "Nothing here begins like this" in shown
+
+
+def test_no_letter_ends_the_wizard_or_answers_a_question() -> None:
+    for keys in STEPS.values():
+        fresh = ("n", "down", "enter", *keys[1:]) if newest() else keys
+        app = FinetuiApp()
+
+        async def press(pilot: Pilot[Any], app: FinetuiApp = app) -> None:
+            for _ in range(4):
+                await pilot.press("q")
+                assert app._exit is False
+                app.screen.focus_next()
+
+        play(app, *fresh, press)
+    shown, _ = after("n", "down", "enter", *TO_MODEL[1:], "f6", "q")
+    assert "alpaca" in shown
+
+
 def test_code_of_a_models_own_needs_consent() -> None:
     config = json.loads(Path("home/models/tiny/config.json").read_text())
     config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic, TypeVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from finetui.app.registry import bindings
+from finetui.app.screens.letters import is_free_letter
 from finetui.app.widgets.footer import Footer
 
 Answer = TypeVar("Answer")
@@ -41,6 +43,11 @@ class Pane(ModalScreen[Answer | None], Generic[Answer]):
     def inside(self) -> ComposeResult:
         """What is in the frame."""
         raise NotImplementedError
+
+    def on_key(self, event: events.Key) -> None:
+        """No letter does anything to what is behind: `q` does not quit."""
+        if is_free_letter(self, event):
+            event.stop()
 
     def action_back(self) -> None:
         """Close it without an answer."""

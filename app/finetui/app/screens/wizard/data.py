@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
@@ -96,6 +96,10 @@ class DataStep(Step):
         if isinstance(self._seen, FinetuiError) or (self._seen and self._seen.inspection.refusals()):
             return "wizard.unusable-data"
         return None
+
+    def line(self) -> Input | None:
+        """The path."""
+        return None if self._is_sampling else self._paths.field
 
     def close(self) -> bool:
         """Close the form, or empty the path."""

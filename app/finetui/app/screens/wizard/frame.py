@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
@@ -13,6 +14,7 @@ from textual.widgets import ContentSwitcher
 
 from finetui.app.registry import bindings
 from finetui.app.screens.ask import Ask
+from finetui.app.screens.letters import is_free_letter
 from finetui.app.screens.room import Room
 from finetui.app.screens.wizard.data import DataStep
 from finetui.app.screens.wizard.launch import LaunchStep
@@ -130,6 +132,14 @@ class Wizard(Room):
             self._enter(self._at - 1)
         else:
             self.dismiss()
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter that does nothing here is typed into the step's line; what it does elsewhere it never does here."""
+        if is_free_letter(self, event):
+            event.stop()
+            if (line := self.step.line()) is not None:
+                line.focus()
+                line.insert_text_at_cursor(event.character or "")
 
     def action_go(self, place: int) -> None:
         """Back to a step that was passed."""

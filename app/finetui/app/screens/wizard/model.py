@@ -61,7 +61,7 @@ class ModelStep(Step):
 
     def compose(self) -> ComposeResult:
         """A name to type, what is here, what the highlighted one is."""
-        yield Line(id="name")
+        yield Line(id="name", select_on_focus=False)
         yield Options(id="models")
         with VerticalScroll(id="about"):
             yield Facts(id="model-facts")
@@ -76,6 +76,10 @@ class ModelStep(Step):
     def missing(self) -> str | None:
         """A model."""
         return None if self.draft.model else "wizard.no-model"
+
+    def line(self) -> Input:
+        """The name."""
+        return self.query_one("#name", Input)
 
     def close(self) -> bool:
         """Empty the name."""

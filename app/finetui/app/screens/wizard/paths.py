@@ -101,7 +101,7 @@ class Paths(Vertical):
 
     def compose(self) -> ComposeResult:
         """A path to type, what was chosen, what is near."""
-        yield PathField(id="path")
+        yield PathField(id="path", select_on_focus=False)
         yield Options(id="picked")
         yield Options(id="near")
         yield Words("wizard.nothing-near", id="nothing-near")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.containers import Vertical
 from textual.message import Message
+from textual.widgets import Input
 
 from finetui.app.widgets.spoken import Spoken
 from finetui.core.errors import FinetuiError
@@ -54,6 +55,10 @@ class Step(Vertical, Spoken):
     def close(self) -> bool:
         """Escape: close what is open within the step; False where that is nothing."""
         return False
+
+    def line(self) -> Input | None:
+        """Where what is typed belongs, whatever has the focus; None where nothing is typed."""
+        return None
 
     @property
     def wizard(self) -> Wizard:
