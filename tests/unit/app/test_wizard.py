@@ -238,6 +238,22 @@ def test_one_cannot_go_on_without_data_or_with_data_of_nothing() -> None:
     assert "1 Data" in shown
 
 
+def test_one_cannot_go_on_with_data_of_which_no_row_can_be_used() -> None:
+    put_chats("chats.jsonl", 5, spoilt=5)
+    for key in ("f5", "enter"):
+        shown = play(FinetuiApp(), "n", *([] if newest() is None else ["down", "enter"]), "enter", key)
+        assert "None of the 5 rows can be used" in shown
+        assert "1 Data" in shown
+
+
+@pytest.mark.parametrize("word", ["nosuch.jsonl", "no/such"])
+def test_a_path_that_is_nowhere_is_not_taken_and_stays_to_be_mended(word: str) -> None:
+    shown, draft = after("n", *word, "enter")
+    assert draft.data == ()
+    assert "error:" in shown
+    assert word in shown.splitlines()[3]
+
+
 def test_which_rows_are_taken_is_a_form_in_the_first_step() -> None:
     shown, draft = after("n", "enter", "f6", "down", "enter", "backspace", "backspace", "backspace", *"0.2", "enter")
     assert draft.assignments == ("val_size=0.2",)

@@ -95,7 +95,13 @@ class DataStep(Step):
             return "wizard.no-data"
         if isinstance(self._seen, FinetuiError) or (self._seen and self._seen.inspection.refusals()):
             return "wizard.unusable-data"
+        if self._seen and self._seen.whole and not self._seen.inspection.input.usable:
+            return "wizard.no-usable-row"
         return None
+
+    def missing_facts(self) -> dict[str, object]:
+        """How many rows there are."""
+        return {"rows": self._seen.inspection.input.total} if isinstance(self._seen, Seen) else {}
 
     def line(self) -> Input | None:
         """The path."""

@@ -120,7 +120,7 @@ class Wizard(Room):
         if self.step.ask():
             return
         if (missing := self.step.missing()) is not None:
-            self.notify(t(missing), severity="warning", markup=False)
+            self.notify(t(missing, **self.step.missing_facts()), severity="warning", markup=False)
         elif self._at + 1 < len(STEPS):
             self._enter(self._at + 1)
 

@@ -20,8 +20,10 @@ from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices, Options
 from finetui.app.widgets.line import Line
 from finetui.app.widgets.spoken import Words
+from finetui.core.errors import FinetuiError
 from finetui.core.messages import t
 from finetui.core.text import one_line
+from finetui.data.reader import open_input
 from finetui.offers import Place, format_of, is_there, near
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ class Paths(Vertical):
         elif chosen is not None and (word or not self.chosen):
             self._take_near(chosen)
         elif word:
-            self._take(word)  # a hub id in a cache; else it is refused in the words of `inspect`
+            self._step.newest("typed", lambda: open_input([word]), lambda found: self._found(word, found))
 
     @on(OptionList.OptionSelected, "#near")
     def _selected(self, event: OptionList.OptionSelected) -> None:
@@ -192,6 +194,15 @@ class Paths(Vertical):
     def _take_near(self, word: str) -> None:
         if any(place.is_folder for place in self._near if place.word == word):
             self._put(word)
+        else:
+            self._take(word)
+
+    def _found(self, word: str, found: object) -> None:
+        """Take a hub id that is in a cache; what is nowhere is refused in the words of `inspect`, to be mended."""
+        if self.field.value.strip() != word:
+            return
+        if isinstance(found, FinetuiError):
+            self._step.wizard.finetui.warn(*found.problems)
         else:
             self._take(word)
 

@@ -48,6 +48,10 @@ class Step(Vertical, Spoken):
         """The code of the message that says what must be chosen before one can go on; None where nothing is."""
         return None
 
+    def missing_facts(self) -> Mapping[str, object]:
+        """What that message is filled in with."""
+        return {}
+
     def ask(self) -> bool:
         """Ask what is to be done about an obstacle before one goes on; False where there is none."""
         return False
