@@ -166,8 +166,9 @@ class FinetuiApp(App[int]):
         self.notify(t("app.hint-quit"), markup=False)
 
     async def action_quit(self) -> None:
-        """Leave; runs go on."""
-        self.exit(0)
+        """Leave; runs go on. A screen on which something would be lost asks first."""
+        if not any(isinstance(screen, Room) and screen.holds_back() for screen in reversed(self.screen_stack)):
+            self.exit(0)
 
     def work(
         self, what: Callable[[], Found], then: Callable[[Found], None], fell: Callable[[Exception], None] | None = None

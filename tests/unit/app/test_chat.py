@@ -177,6 +177,17 @@ def test_what_is_not_saved_is_asked_about_before_one_leaves(endpoint: Served) ->
     assert "finetui home" in talk(app, open_chat, *"Hello", "enter", "escape", "down", "enter")
 
 
+def test_what_is_not_saved_is_asked_about_before_the_app_ends(endpoint: Served) -> None:
+    asked = talk(chat(endpoint), *"Hello", "enter", "f10", "f10")
+    assert "The conversation is not saved." in asked
+    app = chat(endpoint)
+    assert "OK" in talk(app, *"Hello", "enter", "f10", "escape")
+    assert app.return_value is None
+    app = chat(endpoint)
+    talk(app, "f10")
+    assert app.return_value == 0
+
+
 def test_a_refusal_is_one_line_and_the_question_can_be_asked_again(endpoint: Served) -> None:
     endpoint.status, endpoint.error = 429, "slow \x1b[1mdown"
 

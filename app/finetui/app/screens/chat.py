@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -38,6 +38,10 @@ from finetui.core.text import one_line
 _FLOW_S = 0.12
 """How often what has come of an answer is drawn."""
 _MOST_SIDES = 2
+
+
+class Leaving(Ask):
+    """What becomes of a conversation that is not saved."""
 
 
 class Chat(Room):
@@ -375,16 +379,25 @@ class Chat(Room):
     def action_back(self) -> None:
         """Leave; what was said and not saved is asked about first."""
         if self._unsaved:
-            answers = [(name, t(f"chat.leave-{name}")) for name in ("save", "leave")]
-            self.app.push_screen(Ask(t("chat.title-leave"), t("chat.not-saved"), answers), self._leaving)
+            self._ask_before(super().action_back)
         else:
             super().action_back()
 
-    def _leaving(self, chosen: str | None) -> None:
-        if chosen == "save":
-            self.action_save()
-        elif chosen == "leave":
-            super().action_back()
+    def holds_back(self) -> bool:
+        """What was said and not saved is asked about, once."""
+        if self._unsaved and not isinstance(self.app.screen, Leaving):
+            self._ask_before(lambda: self.app.exit(0))
+        return self._unsaved
+
+    def _ask_before(self, leave: Callable[[], object]) -> None:
+        def answered(chosen: str | None) -> None:
+            if chosen == "save":
+                self.action_save()
+            elif chosen == "leave":
+                leave()
+
+        answers = [(name, t(f"chat.leave-{name}")) for name in ("save", "leave")]
+        self.app.push_screen(Leaving(t("chat.title-leave"), t("chat.not-saved"), answers), answered)
 
     def action_halt(self) -> None:
         """Stop the answer under way."""

@@ -71,6 +71,10 @@ class Room(Screen[None]):
         """Go to the screen that this one was opened from."""
         self.dismiss()
 
+    def holds_back(self) -> bool:
+        """Ask before the app ends where something would be lost by it; whether that is so."""
+        return False
+
     def work(self, what: Callable[[], Found], then: Callable[[Found], None]) -> None:
         """Do something that takes its time; `then` draws what it gave, unless this screen has been left meanwhile."""
         self.finetui.work(what, lambda found: then(found) if self.is_attached else None)
