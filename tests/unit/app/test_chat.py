@@ -13,9 +13,11 @@ from textual.pilot import Pilot
 from finetui.app.registry import make
 from finetui.app.screens.chat import Chat
 from finetui.app.screens.chat_seat import Seat, state_of
+from finetui.app.screens.chat_who import _to_compare
 from finetui.app.shell import FinetuiApp
 from finetui.app.widgets.transcript import Transcript
 from finetui.chat.said import Answer
+from finetui.chat.who import Who
 from finetui.core.messages import set_language
 from tests.unit.app.endpoint import Served, serving
 from tests.unit.app.support import NARROW, SIZES, Act, assert_golden, picture, play, settled, until
@@ -293,6 +295,28 @@ def test_somebody_comes_beside_with_what_was_said_and_goes_again(endpoint: Serve
         assert "other @" in two
         one = talk(chat(endpoint), *"Hi", "enter", *beside, "f6", "up", "enter")
         assert "other @" not in one
+
+
+@pytest.mark.parametrize(
+    ("seated", "first"), [("tuned", "base"), ("base", "tuned"), ("checkpoint", "tuned"), ("endpoint", "tuned")]
+)
+def test_beside_somebody_the_other_to_compare_with_is_offered_first(seated: str, first: str) -> None:
+    run = [Who(kind, "/run", "mine") for kind in ("tuned", "checkpoint", "base")]
+    found = [*run, Who("tuned", "/other", "other"), Who("endpoint", "http://h m", "m")]
+    sits = next(who for who in found if who.kind == seated)
+    offers = _to_compare(found, [sits])
+    assert (offers[0].kind, offers[0].name) == (first, "mine")
+    assert offers[-1] == sits
+    assert sorted(map(str, offers)) == sorted(map(str, found))
+
+
+def test_who_answers_already_is_not_the_first_that_is_offered_beside(endpoint: Served) -> None:
+    endpoint.models = ["parrot", "second"]
+    app = chat(endpoint)
+    shown = talk(app, "f6")
+    assert shown.index("second @") < shown.rindex("parrot @")
+    talk(chat(endpoint), "f6", "enter", *"Hello", "enter")
+    assert {request["model"] for request in endpoint.requests[-2:]} == {"parrot", "second"}
 
 
 def test_a_new_conversation_forgets_and_up_brings_back_what_was_sent(endpoint: Served) -> None:

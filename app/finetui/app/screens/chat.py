@@ -273,6 +273,7 @@ class Chat(Room):
             t("chat.title-beside" if place else "chat.title-who"),
             near=near.reference if isinstance(near, Who) else near,
             nobody=taken and place > 0,
+            seated=[who for seat in self._seats if place and (who := seat.who or seat.asked_for)],
         )
         self.app.push_screen(pane, partial(self._chosen, place))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from textual import on
@@ -13,7 +14,7 @@ from finetui.app.screens.pane import Pane
 from finetui.app.themes import MUTED
 from finetui.app.widgets.choices import Choices
 from finetui.app.widgets.line import Line
-from finetui.chat.who import Who
+from finetui.chat.who import BASE, CHECKPOINT, TUNED, Who
 from finetui.core.errors import FinetuiError
 from finetui.core.messages import t
 from finetui.core.text import one_line
@@ -26,12 +27,15 @@ class Choose(Pane["Who | str"]):
 
     DEFAULT_CSS = "Choose Choices { height: auto; max-height: 14; background: $surface; }"
 
-    def __init__(self, heading: str, *, near: str | None = None, nobody: bool = False) -> None:
-        """`near` is a run whose own come first; `nobody` offers to leave the place empty."""
+    def __init__(
+        self, heading: str, *, near: str | None = None, nobody: bool = False, seated: Sequence[Who | str] = ()
+    ) -> None:
+        """`near` is a run whose own come first; `nobody` offers to leave the place empty; `seated` come last."""
         super().__init__()
         self._heading = heading
         self._near = near
         self._nobody = nobody
+        self._seated = seated
         self._offered: list[Who] | None = None
 
     def heading(self) -> str:
@@ -57,7 +61,7 @@ class Choose(Pane["Who | str"]):
         self.app.call_later(partial(self._show, found))
 
     def _show(self, found: list[Who]) -> None:
-        self._offered = found
+        self._offered = _to_compare(found, self._seated) if self._seated else found
         if self.is_mounted:
             self.query_one(Choices).offer(self._entries(self.query_one(Input).value))
 
@@ -100,3 +104,12 @@ class Choose(Pane["Who | str"]):
         if self._offered is None and not found:
             found.append(("", Content(t("chat.who-looking"))))
         return found
+
+
+def _to_compare(found: list[Who], seated: Sequence[Who | str]) -> list[Who]:
+    """Those who sit there last; of what a run made, its base or the whole of it before the checkpoints."""
+    free = [who for who in found if who not in seated]
+    if found and found[0].kind in (TUNED, CHECKPOINT, BASE):
+        first = next((who for who in free if who.kind in (TUNED, BASE)), None)
+        free.sort(key=lambda who: who != first)
+    return [*free, *(who for who in found if who in seated)]
