@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Snapshot:
     best_step: int | None
     evaluated: dict[int, float]
     """Loss of the evaluation at each step that had one."""
+    next_save: int | None = None
+    """The step at which the next checkpoint is saved, where that is known."""
     end: str = ""
     """Why it did not finish, with the next command; or where its result is."""
 
@@ -104,8 +107,23 @@ class Watch:
             checkpoints=tuple(history.checkpoints),
             best_step=None if history.best is None else history.best.step,
             evaluated={each.step: each.loss for each in history.evaluations},
+            next_save=self._next_save(history, state),
             end=end,
         )
+
+    def _next_save(self, history: History, state: RunState) -> int | None:
+        """The next multiple of the interval, or the last step; as locked, or as it was changed since."""
+        try:
+            every = int(json.loads(state.changes or "{}").get("save_steps", self._locked("save_steps")))
+        except (ValueError, TypeError, AttributeError):
+            return None
+        steps = Curve.of(history, "").steps
+        done = int(steps[-1]) if len(steps) else 0
+        return min((done // every + 1) * every, state.steps_asked) if every else state.steps_asked
+
+    def _locked(self, name: str) -> Any:
+        settled = ((self._lock or {}).get("training") or {}).get(name)
+        return settled.get("value") if isinstance(settled, dict) else None
 
     def _end(self, status: str) -> str:
         if status == FINISHED:

@@ -50,6 +50,22 @@ def test_an_empty_panel_says_why_it_is_empty(home: Path) -> None:
     assert "nothing printed yet" in play(watched(run), seen(), "3")
 
 
+def test_there_is_nobody_to_talk_to_before_the_first_checkpoint(home: Path) -> None:
+    run = make_run(home, "20260101-000000-young", 3, **live())
+    assert told(run, "c") == ["There is no checkpoint to talk to yet. s stops the run and saves one."]
+    bundle = Path(run.read().bundle)
+    bundle.mkdir(parents=True)
+    (bundle / "lock.json").write_text(json.dumps({"training": {"save_steps": {"value": 25, "reason": ""}}}))
+    assert ["The next is saved at step 25." in each for each in told(run, "c")] == [True]
+
+
+def told(run: RunFolder, key: str) -> list[str]:
+    """What the monitor says in its corner after this key."""
+    app = watched(run)
+    play(app, seen(), key)
+    return [each.message for each in app._notifications]
+
+
 def test_without_colours_each_of_several_runs_has_a_sign_of_its_own(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

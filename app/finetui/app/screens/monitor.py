@@ -259,6 +259,9 @@ class Monitor(Room):
 
     def action_talk(self) -> None:
         """Chat with the newest checkpoint, while training goes on."""
+        if self._seen and not self._seen.checkpoints and self._seen.status != FINISHED:
+            self.app.notify(" ".join(_no_checkpoint(self._seen)), severity="warning", markup=False)
+            return
         newest = self._seen.checkpoints[-1].path if self._seen and self._seen.checkpoints else None
         self.finetui.open("chat", str(self._run.path / newest) if newest else str(self._run.path))
 
@@ -297,6 +300,15 @@ def _rows(seen: Snapshot) -> Iterator[Row]:
         yield t(f"watch.{code}"), shown, style
     if seen.end:
         yield t("app.monitor-end"), seen.end, ""
+
+
+def _no_checkpoint(seen: Snapshot) -> Iterator[str]:
+    """That there is nobody to talk to so far, and when there will be."""
+    yield t("app.talk-none")
+    if seen.is_live:
+        if seen.next_save is not None:
+            yield t("app.talk-next", step=seen.next_save)
+        yield t("app.talk-stop")
 
 
 def _meters(gpu: dict[str, Any]) -> str:
