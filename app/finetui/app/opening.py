@@ -34,7 +34,11 @@ def open_app(*, mouse: bool = True, lang: str | None = None) -> int:
     made = _app()
     is_utf8 = locale_is_utf8(os.environ, utf8_mode=bool(sys.flags.utf8_mode))
     app = made(lang=lang, ascii_only=not is_utf8)
-    app.run(mouse=mouse)
+    try:
+        app.run(mouse=mouse)
+    finally:
+        for merge in app.merges.values():
+            merge.end()
     if app.crash is not None:
         raise app.crash
     return app.return_code or 0

@@ -62,6 +62,7 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         Action("stop", "s", "stop"),
         Action("resume", "u", "resume"),
         Action("talk", "c", "talk"),
+        Action("merge", "m", "merge"),
         Action("overlay", "o", "overlay"),
         Action("scale", "g", "scale", shown=False),
         Action("facts", "1", "panel('facts')", shown=False),

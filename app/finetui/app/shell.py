@@ -8,7 +8,8 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import on
 from textual.app import App
@@ -19,13 +20,17 @@ from textual.screen import Screen
 
 from finetui.app.background import WorkDone, begin
 from finetui.app.filters import Ascii, Harmless
+from finetui.app.merges import Merge
 from finetui.app.registry import SCREENS, bindings, make, names
 from finetui.app.screens.room import Room
 from finetui.app.taste import Taste, keep_taste, read_keys, read_taste
 from finetui.app.themes import PLAIN, THEMES, first_theme
-from finetui.core.errors import FinetuiError, Problem, render
+from finetui.core.errors import JOB_FAILED, FinetuiError, Problem, render
 from finetui.core.messages import LANGUAGES, language, set_language, t
 from finetui.core.text import one_line
+
+if TYPE_CHECKING:
+    from finetui.models.merged import Merged
 
 Found = TypeVar("Found")
 _ON_KEYBOARDS = {
@@ -57,6 +62,8 @@ class FinetuiApp(App[int]):
         """What ended the app though it should not have."""
         self.working = 0
         """Works in the background whose end is still awaited."""
+        self.merges: dict[Path, Merge] = {}
+        """Those under way, by the folder of their run."""
         self._first = first
         self._taste = read_taste()
         if lang is None and self._taste.language:
@@ -196,6 +203,23 @@ class FinetuiApp(App[int]):
             self.refuse(FinetuiError(Problem("app.system", {"error": error.strerror or str(error)}, where)))
         else:
             raise error
+
+    def tell_merged(self, merged: Merged, run: Path) -> None:
+        """Say what came of a merge, in the words of the command line."""
+        from finetui.cli.merge import fault, figures
+
+        if not merged.is_good:
+            self.refuse(FinetuiError(fault(merged, str(run)), JOB_FAILED))
+            return
+        mb, seconds = round(merged.bytes / 1e6), round(merged.seconds)
+        said = [t("merge.done", base=merged.base, out=merged.out, mb=mb, seconds=seconds)]
+        if merged.kl is None:
+            said.append(t("merge.not-compared", base=merged.base))
+        else:
+            said.append(t("app.merge-equals", **figures(merged)))
+            if merged.near_trained is False and (trained := merged.quantized_base) is not None:
+                said.append(t("merge.far-from-trained", own=f"{merged.adapter_kl:.2g}", kl=f"{trained.kl:.2g}"))
+        self.notify("\n".join(said), markup=False, timeout=30)
 
     def warn(self, *problems: Problem) -> None:
         """Say in a corner what is wrong."""

@@ -29,7 +29,7 @@ def merge_command(output: Output, reference: str, model: str | None, out: Path |
     if merged.is_good:
         _show(output, merged)
         return 0
-    output.note(render([_fault(merged, reference)]))
+    output.note(render([fault(merged, reference)]))
     return JOB_FAILED
 
 
@@ -40,7 +40,7 @@ def _show(output: Output, merged: Merged) -> None:
         output.note(t("errors.warning", text=t("merge.not-compared", base=merged.base)))
     else:
         own = f"{merged.adapter_kl:.2g}"
-        output.data(t("merge.figures", positions=merged.positions, adapter_kl=own, **_figures(merged)))
+        output.data(t("merge.figures", positions=merged.positions, adapter_kl=own, **figures(merged)))
         if (trained := merged.quantized_base) is not None:
             output.data(_quantized(trained))
             if merged.near_trained is False:
@@ -52,10 +52,10 @@ def _show(output: Output, merged: Merged) -> None:
 def _quantized(base: QuantizedBase) -> str:
     if base.kl is None:
         return t("merge.quantized-unmeasured", type=base.type, why=one_line(base.why_not or ""))
-    return t("merge.quantized", type=base.type, **_figures(base))
+    return t("merge.quantized", type=base.type, **figures(base))
 
 
-def _figures(found: Merged | QuantizedBase) -> dict[str, str]:
+def figures(found: Merged | QuantizedBase) -> dict[str, str]:
     """What a comparison measured, in words of two digits."""
     assert found.top1_agreement is not None
     return {
@@ -66,7 +66,8 @@ def _figures(found: Merged | QuantizedBase) -> dict[str, str]:
     }
 
 
-def _fault(merged: Merged, reference: str) -> Problem:
+def fault(merged: Merged, reference: str) -> Problem:
+    """What is wrong with a merged model that is not good."""
     if merged.top1_agreement is None or merged.kl is None:
         return Problem("merge.does-not-load", {"out": merged.out, "why": merged.why_not or ""})
     facts = {

@@ -28,6 +28,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 _PACKAGE = Path(__file__).parents[1]
 _TAIL_BYTES = 4000
 _LONGEST_LINE = 1 << 28
+_running: set[Session] = set()
 
 
 def interpreter(python: str | None = None) -> str:
@@ -74,7 +75,17 @@ def run(
     Raises FinetuiError with the worker's own problems, or (exit 1) with its last words where it died.
     """
     with Session(name, python=python, gpus=gpus) as session:
-        return session.ask(request, on_progress)
+        _running.add(session)
+        try:
+            return session.ask(request, on_progress)
+        finally:
+            _running.discard(session)
+
+
+def kill_all() -> None:
+    """End at once every worker that `run` waits for, in any thread; `run` then raises that it died."""
+    for session in list(_running):
+        session.kill()
 
 
 class Session:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,6 +18,7 @@ from textual.message import Message
 from textual.style import Style
 from textual.widgets import ContentSwitcher, Log, OptionList
 
+from finetui.app.merges import Merge, can_merge, is_merged, merged_folder, size_mb
 from finetui.app.registry import SCREENS, bindings
 from finetui.app.screens.ask import Ask
 from finetui.app.screens.room import Room
@@ -33,6 +34,9 @@ from finetui.core.text import one_line
 from finetui.runs.figures import short_number
 from finetui.runs.folder import RunFolder, list_runs
 from finetui.runs.state import FINISHED, STARTING
+
+if TYPE_CHECKING:
+    from finetui.models.merged import Merged
 
 POLL_S = 0.5
 """The files are read and the picture is drawn at most so often."""
@@ -85,6 +89,7 @@ class Monitor(Room):
         self._others: dict[str, Watch] = {}
         self._other_curves: tuple[Curve, ...] = ()
         self._has_log = False
+        self._merge_said: str | None = None
         self._left = threading.Event()
         self._look_again = threading.Event()
 
@@ -102,6 +107,7 @@ class Monitor(Room):
         """Begin to watch."""
         super().on_mount()
         threading.Thread(target=self._watch, daemon=True).start()
+        self.set_interval(POLL_S, self._tell_merge)
 
     def on_unmount(self) -> None:
         """Watch no longer."""
@@ -160,7 +166,8 @@ class Monitor(Room):
         seen = self._seen
         status = t(f"runs.status-{'running' if seen.status == STARTING else seen.status}")
         doing = f" · {t(f'curve.phase-{seen.phase}')}" if seen.is_live else ""
-        return f"{status}{doing}  {seen.name}"  # a narrow screen may cut the name
+        merging = f" · {self._merge_said}" if self._merge_said else ""
+        return f"{status}{doing}{merging}  {seen.name}"  # a narrow screen may cut the name
 
     def speak(self) -> None:
         """All of the last snapshot."""
@@ -168,13 +175,27 @@ class Monitor(Room):
         if self._seen is None:
             return
         self.query_one(LossChart).draw([self._seen.curve, *self._other_curves])
-        self.query_one("#fact-rows", Facts).tell(list(_rows(self._seen)))
+        self.query_one("#fact-rows", Facts).tell([*_rows(self._seen), *self._merged_row()])
         self.query_one("#checkpoints", Choices).offer(list(_checkpoints(self._seen)))
 
     def speak_all(self) -> None:
         """Facts are worded where they are gathered: have them gathered again."""
         super().speak_all()
         self._look_again.set()
+
+    def _merged_row(self) -> Iterator[Row]:
+        if is_merged(self._run):
+            yield t("app.monitor-merged"), one_line(str(merged_folder(self._run))), ""
+
+    def _tell_merge(self) -> None:
+        """Say how far the merge is, begun here or before one came back."""
+        merge = self.finetui.merges.get(self._run.path)
+        said = merge.stage() if merge else None
+        if said != self._merge_said:
+            self._merge_said = said
+            self.show_title()
+            self.speak()
+            self.refresh_bindings()
 
     def _panel_names(self) -> Content:
         current = self.query_one(ContentSwitcher).current
@@ -216,6 +237,9 @@ class Monitor(Room):
             return self._seen is not None and self._seen.is_live
         if action == "resume":
             return self._seen is not None and not self._seen.is_live and self._seen.status != FINISHED
+        if action == "merge":
+            idle = self._run.path not in self.finetui.merges
+            return idle and self._seen is not None and can_merge(self._run, self._seen.status)
         if action == "talk":
             return "chat" in SCREENS
         return super().check_action(action, parameters)
@@ -256,6 +280,32 @@ class Monitor(Room):
         from finetui.runs.resume import prepare_resume
 
         launch(prepare_resume(self._run))
+
+    def action_merge(self) -> None:
+        """Ask, then merge the adapter into its base."""
+        mb = size_mb(self._run)
+        said = [t("app.merge-ask", out=str(merged_folder(self._run)))]
+        said += [t("app.merge-disk", mb=mb)] if mb else []
+        answers = [(way, t(f"app.merge-{way}")) for way in ("yes", "not")]
+        text = "\n".join([*said, t("app.merge-leaving")])
+        self.app.push_screen(Ask(t("app.title-merge"), text, answers), self._merge)
+
+    def _merge(self, way: str | None) -> None:
+        app, folder = self.finetui, self._run.path
+        if way != "yes" or folder in app.merges:
+            return
+        merge = app.merges[folder] = Merge(self._run)
+        self._tell_merge()
+
+        def good(merged: Merged) -> None:
+            del app.merges[folder]
+            app.tell_merged(merged, folder)
+
+        def fell(error: Exception) -> None:
+            del app.merges[folder]
+            app.fell(error)
+
+        app.work(merge.work, good, fell)  # not the screen's own work: it is told wherever one is by then
 
     def action_talk(self) -> None:
         """Chat with the newest checkpoint, while training goes on."""
