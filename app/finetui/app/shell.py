@@ -223,7 +223,7 @@ class FinetuiApp(App[int]):
 
     def warn(self, *problems: Problem) -> None:
         """Say in a corner what is wrong."""
-        self.notify(render(problems), severity="warning", markup=False, timeout=12)
+        self.notify(render(problems), severity="warning", markup=False, timeout=30)
 
     def refuse(self, error: FinetuiError) -> None:
         """Show why something cannot be done, in the words of the command line."""
