@@ -202,7 +202,7 @@ PLACES = {
         other_run, [("", "own"), (ENTER, "1 facts"), ("o", "[INST]"), (ENTER, "━━ 20260101")]
     ),
     "a chat with a run": Place(run, [("", "[INST]"), ("c", "[INST]")]),
-    "keys": Place(keys, [("", "no action is called [INST]")]),
+    "keys": Place(keys, [("", "[INST]")]),
 }
 
 

@@ -147,8 +147,9 @@ def test_a_key_that_no_keyboard_has_is_told_and_the_action_keeps_its_own(home: P
     home.mkdir()
     (home / "keys.toml").write_text('new = "no such key"\nquit = "f11, ctrl+x"\nchat = "ü,meta+c"\n')
     shown = play(FinetuiApp())
-    assert "no keyboard has no such key" in shown
-    assert "no keyboard has meta+c" in shown
+    told = " ".join(shown.replace("▌", " ").split())  # folded as the length of the path has it
+    assert "no keyboard has no such key" in told
+    assert "no keyboard has meta+c" in told
     assert "n new" in shown
     assert "F11 quit" in shown
     assert "Ctrl+X" in play(FinetuiApp(), "f1")

@@ -100,7 +100,7 @@ def test_where_nothing_can_be_written_the_next_command_looks_at_what_is_there(
 ) -> None:
     source = put(tmp_path / "x", ALPACA)
     (tmp_path / "out" / "data.jsonl").mkdir(parents=True)
-    for out, there in ((source / "deep" / "er", source), (tmp_path / "out", tmp_path / "out")):
+    for out, there in ((source / "deep" / "er", source), (tmp_path / "out", tmp_path / "out" / "data.jsonl")):
         assert run(["convert", str(source), "--out", str(out), "--json"]) == 3
         (problem,) = json.loads(capfd.readouterr().out)["errors"]
         assert (problem["code"], problem["next"]) == ("cli.system", f"ls -ld {there}")
@@ -124,7 +124,7 @@ def test_a_full_disk_is_named_by_the_file_that_found_it_so(
     (tmp_path / "out" / f"{name}.part").symlink_to("/dev/full")
     assert run(["convert", str(tmp_path / "x"), "--out", str(tmp_path / "out"), "--json"]) == 5
     (problem,) = json.loads(capfd.readouterr().out)["errors"]
-    assert (problem["code"], problem["file"]) == ("cli.disk-full", str(tmp_path / "out" / f"{name}.part"))
+    assert (problem["code"], problem["file"]) == ("cli.disk-full", str(tmp_path / "out" / name))
     assert list((tmp_path / "out").iterdir()) == []
 
 
