@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,9 @@ _ON_KEYBOARDS = {
     **{name: name.capitalize() for name in ("enter", "tab", "space", "home", "end", "insert", "backspace")},
     **{"escape": "Esc", "delete": "Del", "pageup": "PgUp", "pagedown": "PgDn"},
 }
+
+_FORCE_S = 30.0
+"""So long may the end take after a signal: more than a merge needs to be broken off."""
 
 
 class FinetuiApp(App[int]):
@@ -237,7 +241,14 @@ class FinetuiApp(App[int]):
         for number in (signal.SIGHUP, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: a test's own loop
-                    loop.add_signal_handler(number, self.exit, None, 128 + number)
+                    loop.add_signal_handler(number, self._end, 128 + number)
+
+    def _end(self, code: int) -> None:
+        """End, and by force where that has not come about: the writer to a terminal that is gone may wait for ever."""
+        force = threading.Timer(_FORCE_S, os._exit, (code,))
+        force.daemon = True
+        force.start()
+        self.exit(return_code=code)
 
     def _handle_exception(self, error: Exception) -> None:
         """What is taken down while it is still being put up may well fall: nobody is there any more to be told."""

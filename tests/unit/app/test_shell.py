@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,12 @@ def test_every_screen_has_a_title_and_a_help() -> None:
 def test_a_footer_has_room_for_its_keys_on_a_narrow_screen(runs: None) -> None:
     for shown in (play(FinetuiApp()), play(FinetuiApp(), "enter")):
         assert shown.splitlines()[-1].endswith("quit")
+
+
+def test_an_app_that_a_signal_does_not_end_is_ended_by_force(home: Path) -> None:
+    lines = (
+        "import time; from finetui.app import shell; shell._FORCE_S = 0.1; app = shell.FinetuiApp()",
+        "app.exit = lambda **_: None; app._end(129); time.sleep(60)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=False)
+    assert done.returncode == 129
